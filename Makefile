@@ -1,0 +1,56 @@
+# Every target sets up what it needs; a machine with Python 3.11+, make and pip is enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Tests run in as many processes as there are cores; JOBS=0 runs them in one.
+JOBS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check lint types architecture bench lock clean
+
+help: ## Lists the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.runtime: deploy/requirements.lock pyproject.toml
+	@echo "Setting up $(VENV) (about half a minute, once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r deploy/requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: deploy/requirements-dev.lock $(VENV)/.runtime
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r deploy/requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/.runtime ## Imports numbers on the embedded stack, shows the records, stops
+	@$(BIN)/python -m deploy.local demo
+
+up: $(VENV)/.runtime ## Keeps the embedded stack running and prints its URLs, a key and a curl line
+	@$(BIN)/python -m deploy.local up
+
+test: $(VENV)/.dev ## Runs every test
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+lint: $(VENV)/.dev ## Checks style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## Checks types
+	@$(BIN)/mypy
+
+architecture: $(VENV)/.dev ## Checks that imports point downwards
+	@$(BIN)/lint-imports
+
+check: lint types architecture test ## Everything that must hold before a merge: what CI runs
+
+bench: $(VENV)/.dev ## Measures one import alone on an idle stack, and how much of it is outside calls
+	@$(BIN)/python -m tests.bench
+
+lock: $(VENV)/.dev ## Resolves the pinned versions again
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra local pyproject.toml -o deploy/requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra local --extra dev pyproject.toml -o deploy/requirements-dev.lock
+
+clean: ## Removes the virtual environment and all local state
+	@rm -rf $(VENV) .trunkline .mypy_cache .ruff_cache .pytest_cache
