@@ -1,0 +1,301 @@
+"""The tables. Times are UTC; ids are UUIDv7, so rows of one table lie in the order they were made.
+
+A column named ``sealed`` is the vault: encrypted JSON (:mod:`worker.db.vault`), the only place
+where a secret, or a foreign URL of the customer (whose query may hold one), is ever stored.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    MetaData,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from uuid_utils.compat import uuid7
+
+from worker.domain.job import JobState, StepState
+from worker.domain.values import Ownership
+
+
+def _in(column: str, values: type[JobState | StepState | Ownership]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+class Base(DeclarativeBase):
+    """What all tables share: constraint names that a migration can rely on, and type mapping."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {
+        datetime: DateTime(timezone=True),
+        str: Text,
+        dict[str, Any]: JSONB,
+        list[str]: JSONB,
+    }
+
+
+class Organization(Base):
+    """A tenant: everything else belongs to one."""
+
+    __tablename__ = "organizations"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class User(Base):
+    """A person of an organisation, whom numbers may belong to."""
+
+    __tablename__ = "users"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), index=True)
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ApiKey(Base):
+    """A key that calls the API for its organisation; the secret itself is not stored."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), index=True)
+    name: Mapped[str]
+    role: Mapped[str]
+    """admin, agent_manager or viewer."""
+    prefix: Mapped[str] = mapped_column(unique=True)
+    """The public half, by which the key is looked up and listed."""
+    secret_hash: Mapped[bytes]
+    """SHA-256 of the secret half, which has 256 random bits: no salt or stretching is needed."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Agent(Base):
+    """A voice agent that answers numbers."""
+
+    __tablename__ = "agents"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), index=True)
+    name: Mapped[str]
+    dispatch_name: Mapped[str]
+    """The agent_name under which its workers register at LiveKit."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Credential(Base):
+    """A provider account: stored by the customer, or brought inline by one import."""
+
+    __tablename__ = "credentials"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), index=True)
+    provider: Mapped[str]
+    account_ref: Mapped[str]
+    """The vendor's account id: not a secret."""
+    label: Mapped[str]
+    stored: Mapped[bool]
+    """False for inline credentials, which are not listed."""
+    sealed: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
+
+
+class ProviderLimit(Base):
+    """An account that its provider asked to slow down: no step of its jobs begins before then."""
+
+    __tablename__ = "provider_limits"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    account_ref: Mapped[str] = mapped_column(primary_key=True)
+    until: Mapped[datetime]
+
+
+class ImportJob(Base):
+    """One import: the row decides everything; a message only hints that something may be due."""
+
+    __tablename__ = "import_jobs"
+    __table_args__ = (
+        CheckConstraint(_in("state", JobState), name="state"),
+        # The sweep's only question: what should somebody have moved on by now?
+        Index("ix_import_jobs_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_import_jobs_organization_id_id", "organization_id", "id"),
+        Index("ix_import_jobs_e164", "e164"),
+        Index("ix_import_jobs_credential_id", "credential_id"),
+        Index(
+            "uq_import_jobs_idempotency_key",
+            "organization_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    api_key_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_keys.id"))
+    idempotency_key: Mapped[str | None]
+    state: Mapped[str]
+    provider: Mapped[str]
+    e164: Mapped[str]
+    credential_id: Mapped[UUID] = mapped_column(ForeignKey("credentials.id"))
+    account_ref: Mapped[str]
+    agent_id: Mapped[UUID | None] = mapped_column(ForeignKey("agents.id"))
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
+    phone_number_id: Mapped[UUID | None]
+    """The number's row: claimed at submit, gone when the import failed."""
+    request: Mapped[dict[str, Any]]
+    """What the caller asked for, without its secrets."""
+    sealed: Mapped[bytes]
+    """The caller's SIP login, the generated ones, and the fingerprint of the request."""
+    warnings: Mapped[list[str]] = mapped_column(server_default=text("'[]'"))
+
+    step: Mapped[str | None]
+    """The cursor: the step to do or undo next; null once there is none."""
+    fence: Mapped[int] = mapped_column(server_default=text("0"))
+    """Rises with every claim; a write with an older one changes nothing."""
+    lease_until: Mapped[datetime | None]
+    """Until when the holder of the latest fence may work; null when nobody works."""
+    next_attempt_at: Mapped[datetime | None]
+    """No claim before this time."""
+    due_at: Mapped[datetime | None]
+    """When the sweep steps in unless somebody moved the job on before; null when final."""
+    sent_at: Mapped[datetime | None]
+    """When a message for it was last handed to the broker; null if that failed."""
+    cancel_requested_at: Mapped[datetime | None]
+
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    error_step: Mapped[str | None]
+    undo_error_code: Mapped[str | None]
+    undo_error_message: Mapped[str | None]
+    undo_error_step: Mapped[str | None]
+    """Where a stuck job's undo gave up: what this step and those before it made may be left."""
+
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    """Rises with every visible change: the ETag."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobStep(Base):
+    """One step of one job, from its first claim on; a step without a row has not begun."""
+
+    __tablename__ = "job_steps"
+    __table_args__ = (CheckConstraint(_in("state", StepState), name="state"),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("import_jobs.id"), primary_key=True)
+    step: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    """Counted before the work, so that a step that kills its worker runs out of attempts."""
+    undo_attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    objects: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """Ids of what it made outside, written before anything depends on them."""
+    output: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """What later steps and the undo need to know."""
+    sealed: Mapped[bytes | None]
+    """The part of that which is not for everybody's eyes, such as the original routing."""
+    unsettled_until: Mapped[datetime | None]
+    """Until when a write whose answer was lost may still land."""
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+
+class PhoneNumber(Base):
+    """A number, from the moment an import claims it until its release."""
+
+    __tablename__ = "phone_numbers"
+    __table_args__ = (
+        CheckConstraint("status IN ('pending', 'active')", name="status"),
+        CheckConstraint(_in("ownership", Ownership), name="ownership"),
+        # A number is active or in flight once in the whole system. An asserted claim is kept out of
+        # it, so that it can never block the proven owner.
+        Index(
+            "uq_phone_numbers_e164_proven",
+            "e164",
+            unique=True,
+            postgresql_where=text("ownership = 'proven'"),
+        ),
+        Index(
+            "uq_phone_numbers_organization_id_e164_asserted",
+            "organization_id",
+            "e164",
+            unique=True,
+            postgresql_where=text("ownership = 'asserted'"),
+        ),
+        Index("ix_phone_numbers_organization_id_id", "organization_id", "id"),
+        Index("ix_phone_numbers_credential_id", "credential_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    import_id: Mapped[UUID] = mapped_column(ForeignKey("import_jobs.id"))
+    e164: Mapped[str]
+    provider: Mapped[str]
+    ownership: Mapped[str]
+    status: Mapped[str]
+    """"pending" while its import is in flight, then "active"."""
+    credential_id: Mapped[UUID] = mapped_column(ForeignKey("credentials.id"))
+    agent_id: Mapped[UUID | None] = mapped_column(ForeignKey("agents.id"))
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
+    friendly_name: Mapped[str | None]
+    routing_mode: Mapped[str]
+    supports_inbound: Mapped[bool]
+    supports_outbound: Mapped[bool]
+    provider_number_id: Mapped[str | None]
+    country: Mapped[str | None]
+    sms_capable: Mapped[bool | None]
+    inbound_trunk_id: Mapped[str | None]
+    outbound_trunk_id: Mapped[str | None]
+    dispatch_rule_id: Mapped[str | None]
+    details: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """The caller's price and metadata."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditEntry(Base):
+    """Who did what; never changed, never deleted."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (Index("ix_audit_log_organization_id_id", "organization_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    organization_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id"))
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    actor: Mapped[str]
+    """The API key's public prefix, or "operator" for the command line."""
+    action: Mapped[str]
+    subject: Mapped[str]
+    """The id of what it was done to."""
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))

@@ -1,0 +1,168 @@
+"""The import job: its states, the transitions between them, and one attempt at a step.
+
+             ┌────────┐ first step begins ┌─────────┐ last step done  ┌────────┐
+submit ─────▶│ queued │──────────────────▶│ running │────────────────▶│ active │
+             └────────┘                   └─────────┘                 └────────┘
+               │    ▲ retry of a failed      │ a step failed for good, or cancel
+        cancel │    │ or cancelled import    ▼
+               │    └───────────────┐    ┌─────────┐ undo failed for good ┌───────┐
+               └────────────────────│───▶│ undoing │─────────────────────▶│ stuck │
+                                    │    └─────────┘◀─────────────────────└───────┘
+                                    │      │     │      retry by an operator
+                                ┌────────┐ │     │ ┌───────────┐
+                                │ failed │◀┘     └▶│ cancelled │
+                                └────────┘         └───────────┘
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from worker.domain.errors import LeaseLost
+
+
+class JobState(StrEnum):
+    """Where an import is; waiting for a retry is RUNNING (or UNDOING) with a next attempt time."""
+
+    #: Accepted and stored; the first step's first claim moves it on.
+    QUEUED = "queued"
+    #: Steps are being done; the last step, a failure or a cancellation moves it on.
+    RUNNING = "running"
+    #: Every step is done and the number is ours to answer. Final.
+    ACTIVE = "active"
+    #: What was done is being undone, in reverse; the last undo moves it on.
+    UNDOING = "undoing"
+    #: A step failed and everything was undone. Final, until somebody retries.
+    FAILED = "failed"
+    #: The caller cancelled and everything was undone. Final, until somebody retries.
+    CANCELLED = "cancelled"
+    #: Undo gave up; an operator must look. Only a retry moves it on.
+    STUCK = "stuck"
+
+
+#: State → the states it may move to. The repository's ``move`` is the only one to act on it.
+TRANSITIONS: Final = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.UNDOING}),
+    JobState.RUNNING: frozenset({JobState.ACTIVE, JobState.UNDOING}),
+    JobState.UNDOING: frozenset({JobState.FAILED, JobState.CANCELLED, JobState.STUCK}),
+    JobState.STUCK: frozenset({JobState.UNDOING}),
+    JobState.FAILED: frozenset({JobState.QUEUED}),
+    JobState.CANCELLED: frozenset({JobState.QUEUED}),
+    JobState.ACTIVE: frozenset[JobState](),
+}
+assert TRANSITIONS.keys() == set(JobState), "a state has no row in TRANSITIONS"
+
+#: Nothing moves these on by itself: pollers may stop.
+FINAL: Final = frozenset({JobState.ACTIVE, JobState.FAILED, JobState.CANCELLED, JobState.STUCK})
+
+
+class StepName(StrEnum):
+    """A step's name: also its file, its cursor in the database, its task name and its log field."""
+
+    VALIDATE_CREDENTIALS = "validate_credentials"
+    CHECK_OWNERSHIP = "check_ownership"
+    CONFIGURE_WEBHOOKS = "configure_webhooks"
+    PROVISION_TRUNKS = "provision_trunks"
+    CREATE_DISPATCH_RULE = "create_dispatch_rule"
+    ROUTE_NUMBER = "route_number"
+    PERSIST_NUMBER = "persist_number"
+
+
+class StepState(StrEnum):
+    """Where one step of a job is."""
+
+    #: Not begun.
+    WAITING = "waiting"
+    #: An attempt has begun; it may be waiting for the next one.
+    RUNNING = "running"
+    #: Its work is done.
+    DONE = "done"
+    #: It failed for good; its undo comes next.
+    FAILED = "failed"
+    #: Its undo has begun.
+    UNDOING = "undoing"
+    #: Nothing of it is left.
+    UNDONE = "undone"
+    #: Its undo gave up.
+    STUCK = "stuck"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """How often a step is tried, and how long it waits in between.
+
+    The wait before attempt n + 1 is ``first_delay * 2 ** (n - 1)`` seconds, at most
+    ``longest_delay``, then spread over 50–100 % of itself. With 2 and 60: about 2, 4, 8, 16, 32,
+    60, 60 seconds.
+    """
+
+    attempts: int
+    first_delay: float
+    longest_delay: float
+
+    def delay(self, attempt: int, *, spread: float) -> float:
+        """Returns the seconds to wait after a failed attempt (1, 2, …); spread is 0.0 to 1.0."""
+        whole: float = min(self.first_delay * 2 ** (attempt - 1), self.longest_delay)
+        return whole * (0.5 + spread / 2)
+
+
+class Lease:
+    """The right of one worker to work on a job until a deadline, which a heartbeat moves.
+
+    The deadline is read from this machine's monotonic clock, taken before the database granted the
+    lease, so it never lies later than what the database thinks.
+    """
+
+    def __init__(
+        self,
+        *,
+        seconds: float,
+        granted_at: float | None = None,
+        renew: Callable[[], None] | None = None,
+    ) -> None:
+        self._deadline = (time.monotonic() if granted_at is None else granted_at) + seconds
+        self._renew = renew
+
+    def extend(self, *, seconds: float, granted_at: float) -> None:
+        """Moves the deadline after a successful heartbeat that started at granted_at."""
+        self._deadline = max(self._deadline, granted_at + seconds)
+
+    def revoke(self) -> None:
+        """Ends the lease at once: the database says that somebody else owns the job."""
+        self._deadline = float("-inf")
+
+    def require(self, seconds: float) -> None:
+        """Makes sure that a call that may take this many seconds ends within the lease.
+
+        Raises:
+            LeaseLost: it might not; a successor could then act at the same time.
+        """
+        if self._lasts(seconds):
+            return
+        # A busy machine may have held up the heartbeat: ask the database before giving up.
+        if self._renew is not None:
+            self._renew()
+        if not self._lasts(seconds):
+            raise LeaseLost
+
+    def _lasts(self, seconds: float) -> bool:
+        return time.monotonic() + seconds <= self._deadline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt at a step or at its undo: who asks, for logs and vendors, under which lease."""
+
+    import_id: str
+    step: StepName
+    number: int
+    lease: Lease
+    undo: bool = False
+
+    def __str__(self) -> str:
+        undo = ".undo" if self.undo else ""
+        return f"{self.import_id}/{self.step}{undo}/{self.number}"

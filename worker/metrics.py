@@ -1,0 +1,43 @@
+"""Prometheus metrics of one process: how steps end, and how long they take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Histogram
+
+STEP_SECONDS = Histogram(
+    "trunkline_step_seconds",
+    "Duration of one attempt at a step, by step, direction and outcome (done or an error code)",
+    ["step", "direction", "outcome"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+SWEEP_RESCUES = Counter(
+    "trunkline_sweep_rescues_total", "Jobs whose message the sweep had to send again"
+)
+SUBMITS = Counter("trunkline_submits_total", "Imports accepted", ["provider"])
+
+
+class Outcome:
+    """How the timed attempt ended."""
+
+    def __init__(self) -> None:
+        self.name = "unknown"
+
+    def set(self, name: str) -> None:
+        """Names the outcome: "done", or an error code."""
+        self.name = name
+
+
+@contextmanager
+def step_timer(step: str, *, undo: bool) -> Iterator[Outcome]:
+    """Times one attempt at a step and counts it under its outcome."""
+    outcome = Outcome()
+    started = time.perf_counter()
+    try:
+        yield outcome
+    finally:
+        direction = "undo" if undo else "forward"
+        STEP_SECONDS.labels(step, direction, outcome.name).observe(time.perf_counter() - started)

@@ -1,0 +1,168 @@
+"""All settings, read once from the environment.
+
+Trunkline's own carry the prefix ``TRUNKLINE_``; a vendor's keep the vendor's name. Nothing that is
+a secret or a URL has a default: a missing one stops the process at start, by name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import StrEnum
+from functools import lru_cache
+from typing import Annotated, Final, Self
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+#: Signalling addresses of Twilio Elastic SIP Trunking, all regions:
+#: https://www.twilio.com/docs/sip-trunking/ip-addresses
+TWILIO_SIGNALLING: Final = (
+    "54.172.60.0/30",
+    "54.244.51.0/30",
+    "54.171.127.192/30",
+    "35.156.191.128/30",
+    "54.65.63.192/30",
+    "54.169.127.128/30",
+    "54.252.254.64/30",
+    "177.71.206.192/30",
+)
+
+
+class Environment(StrEnum):
+    """Where this runs; production refuses unsafe settings."""
+
+    PRODUCTION = "production"
+    DEVELOPMENT = "development"
+
+
+def _vendor(name: str) -> AliasChoices:
+    """A setting that keeps the vendor's name: no prefix of ours."""
+    return AliasChoices(name)
+
+
+def _split(value: object) -> object:
+    """Lists are given with commas, as operators write them."""
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """What an operator may set; README and deploy/.env.example explain each."""
+
+    model_config = SettingsConfigDict(env_prefix="TRUNKLINE_", frozen=True, extra="ignore")
+
+    env: Environment = Environment.PRODUCTION
+    #: postgresql://user:password@host:port/database
+    database_url: SecretStr
+    #: redis://:password@host:port/0 or rediss://
+    broker_url: SecretStr
+    #: Fernet keys, comma-separated; the first encrypts, all decrypt (`trunkline keys rotate`).
+    vault_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(min_length=1)
+    #: Where providers reach our callbacks, such as https://voice.example.com.
+    public_base_url: str
+
+    log_level: str = "INFO"
+    #: "json" for machines, "console" for people.
+    log_format: str = "json"
+
+    #: A step's claim on its job; a dead worker's job is taken over when it has run out.
+    lease_seconds: float = Field(default=10.0, gt=0)
+    #: How often a living worker renews its leases; several beats must fit into one lease.
+    heartbeat_seconds: float = Field(default=2.0, gt=0)
+    #: Limits of one outside call; together they must fit into what a heartbeat leaves of a lease.
+    connect_timeout_seconds: float = Field(default=2.0, gt=0)
+    read_timeout_seconds: float = Field(default=5.0, gt=0)
+    #: How long a write whose answer was lost may still land: looking again waits this long.
+    settle_seconds: float = Field(default=5.0, ge=0)
+    #: How often lost jobs are looked for.
+    sweep_seconds: float = Field(default=1.0, gt=0)
+    #: A sent message that no worker has taken after this long counts as lost.
+    resend_after_seconds: float = Field(default=5.0, gt=0)
+    #: Scales every retry delay; 1 in production, small in tests that wait for retries.
+    retry_scale: float = Field(default=1.0, gt=0)
+
+    #: Connections a process keeps to Postgres, and how many more it may open under load.
+    database_pool_size: int = Field(default=10, ge=1)
+    database_max_overflow: int = Field(default=20, ge=0)
+
+    twilio_signalling_addresses: Annotated[tuple[str, ...], NoDecode] = TWILIO_SIGNALLING
+
+    livekit_url: str = Field(validation_alias=_vendor("LIVEKIT_URL"))
+    livekit_api_key: str = Field(validation_alias=_vendor("LIVEKIT_API_KEY"))
+    livekit_api_secret: SecretStr = Field(validation_alias=_vendor("LIVEKIT_API_SECRET"))
+    #: The project's SIP URI, such as sip:abc123.sip.livekit.cloud; not derivable from the URL.
+    livekit_sip_uri: str = Field(validation_alias=_vendor("LIVEKIT_SIP_URI"))
+
+    #: Unset, these are the vendor's own.
+    twilio_api_base_url: str | None = Field(
+        default=None, validation_alias=_vendor("TWILIO_API_BASE_URL")
+    )
+    twilio_trunking_base_url: str | None = Field(
+        default=None, validation_alias=_vendor("TWILIO_TRUNKING_BASE_URL")
+    )
+    #: The platform's own SIP termination at Twilio, for imports that bring none; all three or none.
+    twilio_trunk_address: str | None = Field(
+        default=None, validation_alias=_vendor("TWILIO_TRUNK_ADDRESS")
+    )
+    twilio_sip_username: str | None = Field(
+        default=None, validation_alias=_vendor("TWILIO_SIP_USERNAME")
+    )
+    twilio_sip_password: SecretStr | None = Field(
+        default=None, validation_alias=_vendor("TWILIO_SIP_PASSWORD")
+    )
+
+    _lists = field_validator("vault_keys", "twilio_signalling_addresses", mode="before")(_split)
+
+    @field_validator("public_base_url")
+    @classmethod
+    def _no_trailing_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+    @field_validator("livekit_sip_uri")
+    @classmethod
+    def _is_sip_uri(cls, value: str) -> str:
+        if not value.startswith("sip:") or ";" in value or "@" in value:
+            raise ValueError("LIVEKIT_SIP_URI must look like sip:PROJECT.sip.livekit.cloud")
+        return value
+
+    @field_validator("twilio_signalling_addresses")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            if ipaddress.ip_network(address).prefixlen == 0:
+                raise ValueError("an allowed address of /0 opens the trunk to the whole internet")
+        return value
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        call = self.connect_timeout_seconds + self.read_timeout_seconds
+        if self.lease_seconds - self.heartbeat_seconds < call:
+            raise ValueError(
+                f"lease_seconds - heartbeat_seconds must be at least connect_timeout_seconds + "
+                f"read_timeout_seconds ({call:g}), or a call could outlive its lease"
+            )
+        if self.env is Environment.PRODUCTION:
+            if not self.public_base_url.startswith("https://"):
+                raise ValueError("TRUNKLINE_PUBLIC_BASE_URL must be https:// in production")
+            if not self.livekit_url.startswith(("https://", "wss://")):
+                raise ValueError("LIVEKIT_URL must be https:// or wss:// in production")
+        return self
+
+    @property
+    def call_seconds(self) -> float:
+        """The longest that one outside call may take."""
+        return self.connect_timeout_seconds + self.read_timeout_seconds
+
+    @property
+    def livekit_sip_host(self) -> str:
+        """The LiveKit SIP endpoint without its scheme, as carriers want it."""
+        return self.livekit_sip_uri.removeprefix("sip:")
+
+
+@lru_cache(maxsize=1)
+def load() -> Settings:
+    """Reads the environment once a process.
+
+    Raises:
+        pydantic.ValidationError: names each setting that is missing or unsafe.
+    """
+    return Settings()
