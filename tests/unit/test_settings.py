@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import AliasChoices, SecretStr, ValidationError
 
 from tests.conftest import make_settings
 from worker.settings import Environment, Settings
@@ -81,3 +84,15 @@ def test_an_open_network_is_refused() -> None:
 def test_secrets_do_not_show_in_a_repr() -> None:
     settings = make_settings("postgresql://u:planted@h/d", LIVEKIT_API_SECRET=SecretStr("planted"))
     assert "planted" not in repr(settings)
+
+
+def test_the_example_names_every_setting_and_no_other() -> None:
+    example = (Path(__file__).parents[2] / "deploy" / ".env.example").read_text()
+    named = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE))
+    known = {
+        field.validation_alias.choices[0]
+        if isinstance(field.validation_alias, AliasChoices)
+        else f"TRUNKLINE_{name.upper()}"
+        for name, field in Settings.model_fields.items()
+    }
+    assert named == known
