@@ -1,0 +1,1 @@
+"""Loopback vendors: stateful, faults on demand, a journal of every request. Start at app.py."""
