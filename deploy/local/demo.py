@@ -1,0 +1,189 @@
+"""`make demo`: imports numbers on a stack of its own, and proves what a failed import leaves."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+from rich.markup import escape
+
+from deploy.local.caller import Caller, Job
+from deploy.local.progress import Board
+from deploy.local.sandbox_account import TwilioAccount
+from deploy.local.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+FIRST: Final = "+14155550100"
+SIDE_BY_SIDE: Final = ("+12025550123", "+13105550142")
+NOT_OWNED: Final = "+12125550199"
+REFUSED: Final = "+13105550177"
+#: Twilio refuses the last write of an import, when all else has been set up.
+REFUSAL: Final = {
+    "match": {"operation": "twilio.incoming_phone_numbers.update", "step": "route_number"},
+    "action": "status",
+    "status": 403,
+}
+
+
+def run(console: Console) -> int:
+    """Runs the demonstration and returns the exit code: 0 if everything went as promised."""
+    begun = time.monotonic()
+    account = TwilioAccount(
+        sid=f"AC{secrets.token_hex(16)}",
+        auth_token=secrets.token_hex(16),
+        phone_numbers=(FIRST, *SIDE_BY_SIDE, REFUSED),
+    )
+    with tempfile.TemporaryDirectory(prefix="trunkline-demo-") as directory:
+        _title(console, "Starting the stack: real Postgres and Redis, vendors on loopback")
+        with Stack(
+            Path(directory),
+            sandbox_seed=account.seed(),
+            on_started=lambda name, seconds: _say(console, f"{name:<12} {seconds:5.1f} s"),
+        ) as stack:
+            api_key = stack.bootstrap("Demo")["api_key"]
+            complaints = _Demonstration(console, stack, account, api_key).run()
+        _title(console, f"Stopped everything after {time.monotonic() - begun:.0f} s")
+    for complaint in complaints:
+        console.print(f"[bold red]{escape(complaint)}[/]", soft_wrap=True)
+    return 1 if complaints else 0
+
+
+class _Demonstration:
+    def __init__(
+        self, console: Console, stack: Stack, account: TwilioAccount, api_key: str
+    ) -> None:
+        self._console = console
+        self._stack = stack
+        self._account = account
+        self._api_key = api_key
+        self._complaints: list[str] = []
+
+    def run(self) -> list[str]:
+        _title(self._console, f"POST /v1/imports: {FIRST}, answered by our webhook")
+        self._import_well([self._account.order(FIRST)])
+        _title(self._console, "Two more at once: one over a SIP trunk, one by webhook")
+        trunk, webhook = SIDE_BY_SIDE
+        self._import_well(
+            [
+                self._account.order(trunk, routing_mode="sip_trunk"),
+                self._account.order(webhook),
+            ]
+        )
+        _title(self._console, f"An import that must fail: {NOT_OWNED} is not in this account")
+        self._import_badly(NOT_OWNED, "number_not_owned")
+        _title(self._console, f"Another: Twilio refuses the write that moves calls of {REFUSED}")
+        self._sandbox("POST", "faults", REFUSAL)
+        self._import_badly(REFUSED)
+        self._count_calls()
+        return self._complaints
+
+    def _import_well(self, orders: Sequence[dict[str, Any]]) -> None:
+        for job in self._import(orders):
+            if len(orders) == 1:
+                _json(self._console, "The job", job)
+            if job["status"] != "active":
+                self._complain(f"{job['phone_number']} is {job['status']}, not active")
+                continue
+            with self._caller() as caller:
+                _json(self._console, "The number", caller.number(job["phone_number_id"]))
+
+    def _import_badly(self, phone_number: str, expected: str | None = None) -> None:
+        before = self._sandbox("GET", "state")
+        (job,) = self._import([self._account.order(phone_number)])
+        after = self._sandbox("GET", "state")
+        error = job["error"] or {}
+        _json(self._console, "The error", error)
+        if job["status"] != "failed":
+            self._complain(f"{phone_number} is {job['status']}, not failed")
+        elif expected not in {None, error.get("code")}:
+            self._complain(f"{phone_number} failed with {error.get('code')}, not {expected}")
+        self._console.print("\nWhat the vendors hold, before and after:", highlight=False)
+        owners_before, owners_after = _by_owner(before), _by_owner(after)
+        for owner in sorted(owners_before.keys() | owners_after.keys()):
+            same = owners_before.get(owner) == owners_after.get(owner)
+            verdict = "[green]identical[/]" if same else "[bold red]different[/]"
+            things = inventory(owners_before.get(owner, {}))
+            self._console.print(
+                f"  {escape(owner)}: {things}: {verdict}", soft_wrap=True, highlight=False
+            )
+            if not same:
+                self._complain(f"the failed import left something behind at {owner}")
+
+    def _import(self, orders: Sequence[dict[str, Any]]) -> list[Job]:
+        numbers = [order["phone_number"] for order in orders]
+        with Board(self._console, numbers) as board, ThreadPoolExecutor(len(orders)) as threads:
+            return list(threads.map(lambda order: self._follow(order, board), orders))
+
+    def _follow(self, order: dict[str, Any], board: Board) -> Job:
+        with self._caller() as caller:
+            job = caller.submit(order)
+            board.show(job)
+            for job in caller.follow(job):  # noqa: B020 - each is a newer state of the same job
+                board.show(job)
+            return job
+
+    def _count_calls(self) -> None:
+        entries = self._sandbox("GET", "journal")["entries"]
+        per_vendor = {
+            vendor: sum(entry["vendor"] == vendor for entry in entries)
+            for vendor in sorted({entry["vendor"] for entry in entries})
+        }
+        parts = ", ".join(f"{vendor} {count}" for vendor, count in per_vendor.items())
+        _title(self._console, f"{len(entries)} vendor calls were made in all: {parts}")
+
+    def _sandbox(self, method: str, what: str, body: object = None) -> dict[str, Any]:
+        url = f"{self._stack.sandbox_url}/_sandbox/{what}"
+        answer = httpx.request(method, url, json=body, trust_env=False)
+        document: dict[str, Any] = answer.raise_for_status().json()
+        return document
+
+    def _caller(self) -> Caller:
+        return Caller(self._stack.api_url, self._api_key)
+
+    def _complain(self, complaint: str) -> None:
+        self._complaints.append(complaint)
+
+
+def _by_owner(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Splits the sandbox's state into what a customer would see: accounts, LiveKit's project."""
+    owners: dict[str, dict[str, Any]] = {}
+    for vendor, held in state.items():
+        if "accounts" in held:
+            accounts = held["accounts"].items()
+            owners |= {f"{vendor} account {sid}": content for sid, content in accounts}
+        else:
+            owners[vendor] = held
+    return owners
+
+
+def inventory(held: Mapping[str, Any]) -> str:
+    """Counts what an owner holds, by the names under which its state lists it."""
+    counts = {
+        name.replace("_", " "): len(things)
+        for name, things in held.items()
+        if isinstance(things, list | dict) and things
+    }
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+
+
+def _title(console: Console, text: str) -> None:
+    console.print()
+    console.print(f"[bold]{escape(text)}[/]", soft_wrap=True)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(f"  {escape(text)}", soft_wrap=True, highlight=False)
+
+
+def _json(console: Console, title: str, document: object) -> None:
+    console.print(f"\n{title}:", highlight=False)
+    console.print_json(data=document)
