@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def make_settings(database_url: str, **changes: object) -> Settings:
         "database_url": SecretStr(database_url),
         "broker_url": SecretStr("redis://127.0.0.1:1/0"),
         "vault_keys": (SecretStr(Fernet.generate_key().decode()),),
-        "public_base_url": "http://127.0.0.1:8080",
+        "public_base_url": "https://voice.trunkline.example",
         "LIVEKIT_URL": "http://127.0.0.1:1/livekit",
         "LIVEKIT_API_KEY": "sandbox-key",
         "LIVEKIT_API_SECRET": SecretStr("sandbox-secret-that-is-long-enough"),
@@ -36,9 +37,12 @@ def make_settings(database_url: str, **changes: object) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    directory: Path = tmp_path_factory.mktemp("postgres")
-    with EmbeddedPostgres(directory, fsync=False) as server:
+def postgres() -> Iterator[EmbeddedPostgres]:
+    # Not in pytest's own directory: it removes those of older runs, also of one that still goes on.
+    with (
+        tempfile.TemporaryDirectory(prefix="trunkline-", ignore_cleanup_errors=True) as directory,
+        EmbeddedPostgres(Path(directory), fsync=False) as server,
+    ):
         server.create_database(_TEMPLATE)
         migrate(make_settings(server.url(_TEMPLATE)))
         yield server

@@ -28,6 +28,9 @@ TWILIO_SIGNALLING: Final = (
 )
 
 
+_SHORTEST_SECRET: Final = 32
+
+
 class Environment(StrEnum):
     """Where this runs; production refuses unsafe settings."""
 
@@ -116,6 +119,14 @@ class Settings(BaseSettings):
     @classmethod
     def _no_trailing_slash(cls, value: str) -> str:
         return value.rstrip("/")
+
+    @field_validator("livekit_api_secret")
+    @classmethod
+    def _is_long_enough(cls, value: SecretStr) -> SecretStr:
+        # It signs HS256 tokens: https://www.rfc-editor.org/rfc/rfc7518#section-3.2
+        if len(value.get_secret_value()) < _SHORTEST_SECRET:
+            raise ValueError(f"LIVEKIT_API_SECRET must have at least {_SHORTEST_SECRET} characters")
+        return value
 
     @field_validator("livekit_sip_uri")
     @classmethod

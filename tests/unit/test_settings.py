@@ -39,7 +39,7 @@ def test_the_environment_is_read_by_name(monkeypatch: pytest.MonkeyPatch) -> Non
         "TRUNKLINE_PUBLIC_BASE_URL": "http://127.0.0.1/",
         "LIVEKIT_URL": "http://127.0.0.1:1",
         "LIVEKIT_API_KEY": "k",
-        "LIVEKIT_API_SECRET": "s",
+        "LIVEKIT_API_SECRET": "s" * 32,
         "LIVEKIT_SIP_URI": "sip:x.example",
     }
     for name, value in values.items():
@@ -48,7 +48,7 @@ def test_the_environment_is_read_by_name(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [key.get_secret_value() for key in settings.vault_keys] == ["one", "two"]
     assert settings.public_base_url == "http://127.0.0.1"
     assert settings.livekit_sip_host == "x.example"
-    assert "s" not in repr(settings.livekit_api_secret)
+    assert "ssss" not in repr(settings)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,9 @@ def test_an_open_network_is_refused() -> None:
 
 
 def test_secrets_do_not_show_in_a_repr() -> None:
-    settings = make_settings("postgresql://u:planted@h/d", LIVEKIT_API_SECRET=SecretStr("planted"))
+    settings = make_settings(
+        "postgresql://u:planted@h/d", LIVEKIT_API_SECRET=SecretStr("planted" * 5)
+    )
     assert "planted" not in repr(settings)
 
 
@@ -96,3 +98,8 @@ def test_the_example_names_every_setting_and_no_other() -> None:
         for name, field in Settings.model_fields.items()
     }
     assert named == known
+
+
+def test_a_short_livekit_secret_is_refused() -> None:
+    with pytest.raises(ValidationError, match="at least 32"):
+        make_settings("postgresql://h/d", LIVEKIT_API_SECRET=SecretStr("short"))

@@ -111,6 +111,10 @@ class Directory:
         with self._engine.connect() as connection:
             connection.execute(select(1))
 
+    def close(self) -> None:
+        """Closes the connections of the pool; the next query opens new ones."""
+        self._engine.dispose()
+
     # Organisations, users, agents
 
     def create_organization(self, name: str) -> UUID:

@@ -42,6 +42,7 @@ from worker.db.records import (
 )
 from worker.domain.errors import InvalidState, LeaseLost, NumberAlreadyImported, TrunklineError
 from worker.domain.job import TRANSITIONS, JobState, StepName, StepState
+from worker.domain.values import format_id
 
 _ORDER: Final = tuple(StepName)
 #: A message may arrive this much before its time: clocks of two machines are never quite equal.
@@ -209,7 +210,22 @@ class JobRepository:
             .returning(PhoneNumber.id)
         ).scalar()
         if claimed is None:
-            raise NumberAlreadyImported
+            raise self._taken(connection, job)
+
+    @staticmethod
+    def _taken(connection: Connection, job: NewJob | JobRecord) -> NumberAlreadyImported:
+        """Names the import that holds the number, if the caller may know of it."""
+        holder = connection.execute(
+            select(PhoneNumber.import_id)
+            .where(PhoneNumber.e164 == job.e164, PhoneNumber.organization_id == job.organization_id)
+            .limit(1)
+        ).scalar()
+        if holder is None:
+            return NumberAlreadyImported()
+        return NumberAlreadyImported(
+            f"This number belongs to the import {format_id('imp', holder)}: follow that one, or "
+            "release the number first."
+        )
 
     def sending_failed(self, job_ids: Iterable[UUID]) -> None:
         """Notes that no message is on its way: the sweep sends one as soon as it runs."""
@@ -373,7 +389,11 @@ class JobRepository:
             )
         else:
             begun = insert(JobStep).values(
-                job_id=job.id, step=claim.step, state=StepState.RUNNING, attempts=1
+                job_id=job.id,
+                step=claim.step,
+                state=StepState.RUNNING,
+                attempts=1,
+                started_at=_NOW,
             )
             connection.execute(
                 begun.on_conflict_do_update(

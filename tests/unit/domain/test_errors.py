@@ -15,13 +15,32 @@ from worker.domain.errors import (
 )
 
 #: What callers may rely on: the codes that the design promises.
-PROMISED = """
-invalid_request invalid_phone_number invalid_credentials insufficient_permission account_suspended
-number_not_owned number_not_voice_capable number_not_active number_in_use number_already_imported
-agent_not_found agent_not_owned user_not_found credential_not_found credential_not_owned
-trunk_conflict sip_trunk_provision_failed webhook_setup_failed provider_rate_limited
-provider_unavailable livekit_unavailable livekit_misconfigured undo_failed internal_error
-""".split()
+PROMISED = [
+    "invalid_request",
+    "invalid_phone_number",
+    "invalid_credentials",
+    "insufficient_permission",
+    "account_suspended",
+    "number_not_owned",
+    "number_not_voice_capable",
+    "number_not_active",
+    "number_in_use",
+    "number_already_imported",
+    "agent_not_found",
+    "agent_not_owned",
+    "user_not_found",
+    "credential_not_found",
+    "credential_not_owned",
+    "trunk_conflict",
+    "sip_trunk_provision_failed",
+    "webhook_setup_failed",
+    "provider_rate_limited",
+    "provider_unavailable",
+    "livekit_unavailable",
+    "livekit_misconfigured",
+    "undo_failed",
+    "internal_error",
+]
 
 
 @pytest.mark.parametrize("code", PROMISED)
