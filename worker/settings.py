@@ -51,7 +51,9 @@ def _split(value: object) -> object:
 class Settings(BaseSettings):
     """What an operator may set; README and deploy/.env.example explain each."""
 
-    model_config = SettingsConfigDict(env_prefix="TRUNKLINE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="TRUNKLINE_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     env: Environment = Environment.PRODUCTION
     #: postgresql://user:password@host:port/database

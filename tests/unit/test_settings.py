@@ -103,3 +103,9 @@ def test_the_example_names_every_setting_and_no_other() -> None:
 def test_a_short_livekit_secret_is_refused() -> None:
     with pytest.raises(ValidationError, match="at least 32"):
         make_settings("postgresql://h/d", LIVEKIT_API_SECRET=SecretStr("short"))
+
+
+def test_a_refused_secret_is_not_shown() -> None:
+    with pytest.raises(ValidationError) as caught:
+        make_settings("postgresql://h/d", LIVEKIT_API_SECRET="planted")
+    assert "planted" not in str(caught.value)

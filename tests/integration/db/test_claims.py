@@ -257,7 +257,7 @@ def test_one_number_is_claimed_once_in_the_whole_system(bench: Bench, at_once: A
     results = at_once(
         8,
         lambda i: bench.jobs.submit(
-            bench.new_job(**({"organization_id": elsewhere} if i % 2 else {})), None
+            bench.new_job(organization_id=elsewhere if i % 2 else bench.organization_id), None
         ),
     )
     assert results.count(True) == 1

@@ -1,0 +1,200 @@
+"""The contract that every provider adapter keeps, and what adapters share.
+
+An adapter turns these calls into its vendor's API and nothing else: it keeps no state, decides no
+policy and never sees the database. The steps hold the policy, once, for every provider.
+
+Rules for all methods:
+
+- Every call is bounded by the connect and read timeouts of the settings, and asks
+  ``attempt.lease.require(call_seconds)`` first, so that a worker that was given up for dead cannot
+  write any more.
+- Every request carries ``X-Trunkline-Attempt``: import, step and attempt, for support cases.
+- An SDK exception never leaves the adapter. It becomes a ``TransientError`` or ``PermanentError``
+  (raised ``from None`` where the cause may hold a credential). "Could not look up" is never
+  "absent".
+- A read may be retried inside the call for short network faults; a write is sent once, unless it
+  certainly never left this machine (connection refused). A write without an answer raises
+  ``TransientError(outcome_unknown=True)``.
+- Objects are found by the exact name of the tag before they are created; if an earlier attempt left
+  several, the oldest is adopted and the others are deleted.
+- A vendor's *delete number* is never called: it gives the customer's number away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from worker.domain.errors import TransientError
+from worker.domain.job import Attempt
+from worker.domain.values import (
+    E164,
+    Account,
+    CallbackUrls,
+    Fields,
+    ImportTag,
+    Objects,
+    OwnedNumber,
+    ProviderName,
+    ProviderTrunk,
+    Routing,
+    RoutingMode,
+    Target,
+    TrunkPlan,
+)
+from worker.settings import Settings
+
+#: Called with ids of outside objects as soon as they are known, before anything depends on them.
+Record = Callable[[Objects], None]
+
+
+class Credentials(BaseModel):
+    """What a customer gives us to act at a provider; adapters subclass it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @property
+    def account_ref(self) -> str:
+        """The vendor's id of the account: not a secret, and what rate limits are counted by."""
+        raise NotImplementedError
+
+    @property
+    def can_verify_webhooks(self) -> bool:
+        """Whether signatures on the vendor's webhooks can be checked with these."""
+        raise NotImplementedError
+
+    def reveal(self) -> dict[str, str]:
+        """Returns the plain values, for the vault only."""
+        return {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for name, value in self
+            if value is not None
+        }
+
+
+class Provider(Protocol):
+    """One vendor account, as the steps use it for one attempt."""
+
+    name: ClassVar[ProviderName]
+    credentials_model: ClassVar[type[Credentials]]
+    modes: ClassVar[frozenset[RoutingMode]]
+
+    @classmethod
+    def connect(cls, credentials: Credentials, settings: Settings, attempt: Attempt) -> Self:
+        """Returns an adapter for these credentials; makes no call."""
+
+    def verify_credentials(self, mode: RoutingMode) -> Account:
+        """Proves the credentials with the cheapest call that works for their kind.
+
+        Raises:
+            InvalidCredentials: the vendor does not accept them.
+            InsufficientPermission: genuine, but without a right that every such import needs.
+            AccountSuspended: the account is not active.
+
+        Safe to repeat: yes, reads only.
+        """
+
+    def find_number(self, number: E164, number_id: str | None) -> OwnedNumber:
+        """Finds the number by exact E.164 (and id, if the caller named one) with its whole routing.
+
+        Raises:
+            NumberNotOwned: looked up and absent, or the id is another number's.
+            NumberNotActive: porting, pending or inactive.
+            NumberNotVoiceCapable: it takes no voice calls.
+
+        Safe to repeat: yes, reads only.
+        """
+
+    def read_routing(self, number_id: str) -> Routing | None:
+        """Returns the complete current routing; None if the number has left the account.
+
+        Safe to repeat: yes, reads only.
+        """
+
+    def target(self, part: str, fields: Fields) -> Target:
+        """Tells where a part sends its traffic: which of the fields wins. Pure.
+
+        ``part`` is "voice", "sms" or "status"; NOWHERE for nothing and for the vendor's own demo
+        URLs, which replace nothing of the customer's.
+        """
+
+    def plan_webhooks(
+        self, urls: CallbackUrls, objects: Objects, *, sms: bool
+    ) -> Mapping[str, Fields]:
+        """Returns the fields that make everything but voice ours, by part. Pure.
+
+        ``objects`` are the ids that ``prepare_application`` made. Every field that decides the
+        target of a part is in it, also those to be cleared (""). "status" is there only if
+        signatures can be checked, "sms" only if wanted; {} if the number itself carries neither.
+        """
+
+    def plan_voice(self, mode: RoutingMode, urls: CallbackUrls, objects: Objects) -> Fields:
+        """Returns the fields that make voice ours, also those to be cleared. Pure.
+
+        ``objects`` are the ids that ``prepare_application`` and ``prepare_trunk`` made.
+        """
+
+    def write_routing(self, number_id: str, fields: Fields) -> None:
+        """Writes some fields of a number in one request ("" clears); the caller reads back.
+
+        Raises:
+            PermanentError: the vendor refuses the values, or the number has left the account.
+
+        Safe to repeat: yes, the same values again change nothing.
+        """
+
+    def prepare_application(
+        self, tag: ImportTag, mode: RoutingMode, urls: CallbackUrls, *, sms: bool, record: Record
+    ) -> Objects:
+        """Creates or adopts what must carry our webhook URLs; {} where the number itself does.
+
+        Raises:
+            WebhookSetupFailed: the vendor refuses it.
+
+        Safe to repeat: yes, adopts what an earlier attempt left.
+        """
+
+    def remove_application(self, tag: ImportTag, objects: Objects) -> None:
+        """Deletes what ``prepare_application`` made for this import, unless another number uses it.
+
+        Safe to repeat: yes, absent is done.
+        """
+
+    def prepare_trunk(self, tag: ImportTag, plan: TrunkPlan, *, record: Record) -> ProviderTrunk:
+        """Creates or adopts the provider-side trunk, its origination and login; moves no number.
+
+        Raises:
+            SipTrunkProvisionFailed: the vendor refuses it, or the account may not use trunks.
+
+        Safe to repeat: yes, adopts and completes what an earlier attempt left.
+        """
+
+    def remove_trunk(self, tag: ImportTag, objects: Objects) -> None:
+        """Deletes every trunk object of this import, found by recorded id and by name.
+
+        Raises:
+            PermanentError: the vendor refuses, such as when somebody attached another number.
+
+        Safe to repeat: yes, absent is done.
+        """
+
+
+def retrying(*, attempts: int = 3) -> Retrying:
+    """Retries a read on short network faults inside one attempt; the last error is raised as it is.
+
+    A rate limit is not a short fault: it goes up at once, so that the whole account slows down.
+    """
+    return Retrying(
+        stop=stop_after_attempt(attempts),
+        wait=wait_random_exponential(multiplier=0.1, max=1),
+        retry=retry_if_exception(is_short_fault),
+        reraise=True,
+    )
+
+
+def is_short_fault(error: BaseException) -> bool:
+    """Whether trying again within a second is worth it: transient and no wait was asked for."""
+    return isinstance(error, TransientError) and error.status == 503 and error.retry_after is None  # noqa: PLR2004 -- "unavailable"

@@ -1,0 +1,194 @@
+"""What a step is, and what it gets to work with."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, Protocol, TypeVar
+
+from worker.db.directory import Directory
+from worker.db.records import Claim
+from worker.db.repository import JobRepository
+from worker.db.vault import Vault
+from worker.domain.errors import LeaseLost, TransientError
+from worker.domain.job import Attempt, Lease, Retry, StepName
+from worker.domain.spec import ImportSecrets, ImportSpec
+from worker.domain.values import (
+    CallbackUrls,
+    ImportTag,
+    Objects,
+    Routing,
+    format_id,
+)
+from worker.livekit import LiveKit
+from worker.providers import PROVIDERS, Provider
+from worker.settings import Settings
+
+_Result = TypeVar("_Result")
+
+#: Seven waits of 1, 2, 4, … 60 seconds: a vendor may be away for about two minutes.
+FORWARD: Final = Retry(attempts=8, first_delay=1, longest_delay=60)
+#: Undo tries for about three quarters of an hour before it asks for an operator.
+UNDO: Final = Retry(attempts=15, first_delay=1, longest_delay=300)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a step leaves for later steps and for its undo."""
+
+    output: Mapping[str, Any] = field(default_factory=dict)
+    #: The part that goes to the vault.
+    secret: Mapping[str, Any] | None = None
+
+
+class Run(Protocol):
+    """Does the work of a step; may run again at any point, after any of its calls."""
+
+    def __call__(self, ctx: Context, /) -> Done:
+        """Returns what later steps need."""
+
+
+class Undo(Protocol):
+    """Leaves nothing of a step behind, however far its work got; absent is done."""
+
+    def __call__(self, ctx: Context, /) -> None:
+        """Returns once it has been verified."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One line of the pipeline."""
+
+    name: StepName
+    run: Run
+    undo: Undo
+    retry: Retry = FORWARD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What a worker process holds once: made in tasks.py, handed down."""
+
+    settings: Settings
+    jobs: JobRepository
+    directory: Directory
+    vault: Vault
+
+
+class Context:
+    """Everything that one attempt at one step may touch."""
+
+    def __init__(self, runtime: Runtime, claim: Claim, lease: Lease) -> None:
+        self.runtime = runtime
+        self.settings = runtime.settings
+        self.claim = claim
+        self.spec = ImportSpec.from_json(claim.job.request)
+        self.secrets = ImportSecrets(**runtime.vault.open(claim.job.sealed))
+        self.attempt = Attempt(
+            import_id=format_id("imp", claim.job.id),
+            step=claim.step,
+            number=claim.attempt,
+            undo=claim.undo,
+            lease=lease,
+        )
+        self.tag = ImportTag(import_id=self.attempt.import_id)
+
+    @cached_property
+    def provider(self) -> Provider:
+        """The provider's adapter, with the credentials as they are now."""
+        adapter = PROVIDERS[self.spec.provider]
+        credentials = adapter.credentials_model(
+            **self.runtime.vault.open(self.claim.credential_sealed)
+        )
+        return adapter.connect(credentials, self.settings, self.attempt)
+
+    @cached_property
+    def livekit(self) -> LiveKit:
+        """The LiveKit adapter."""
+        return LiveKit(self.settings, self.attempt)
+
+    def record(self, objects: Objects) -> None:
+        """Writes down ids of outside objects before anything depends on them.
+
+        Raises:
+            LeaseLost: another worker owns the job now.
+        """
+        self.runtime.jobs.record_objects(self.claim, objects)
+
+    @property
+    def objects(self) -> Objects:
+        """Ids of everything that the job made outside, of all steps."""
+        found: dict[str, str] = {}
+        for step in self.claim.job.steps.values():
+            found |= step.objects
+        return found
+
+    @property
+    def urls(self) -> CallbackUrls:
+        """Our public URLs for this number."""
+        assert self.claim.job.phone_number_id is not None, "submit claims a number"
+        number = format_id("num", self.claim.job.phone_number_id)
+        base = f"{self.settings.public_base_url}/callbacks/{self.spec.provider}"
+        return CallbackUrls(
+            voice=f"{base}/voice/{number}",
+            status=f"{base}/status/{number}",
+            sms=f"{base}/sms/{number}",
+        )
+
+    def output(self, step: StepName) -> Mapping[str, Any]:
+        """What an earlier step found; empty if it never finished."""
+        record = self.claim.job.steps.get(step)
+        return {} if record is None else record.output
+
+    @property
+    def number_id(self) -> str:
+        """The vendor's id of the number, known from check_ownership on."""
+        number_id: str = self.output(StepName.CHECK_OWNERSHIP)["number_id"]
+        return number_id
+
+    @property
+    def original(self) -> Routing:
+        """The routing that the number had before we touched it."""
+        sealed = self.claim.job.steps[StepName.CHECK_OWNERSHIP].sealed
+        assert sealed is not None, "check_ownership seals the routing"
+        return Routing.from_json(self.runtime.vault.open(sealed)["routing"])
+
+    @property
+    def needs_provider_trunk(self) -> bool:
+        """Whether a trunk at the provider carries inbound calls, outbound calls, or both."""
+        inbound = self.spec.supports_inbound and self.spec.routing_mode == "sip_trunk"
+        return inbound or self.needs_termination
+
+    @property
+    def needs_termination(self) -> bool:
+        """Whether outbound calls go through a login that we make at the provider."""
+        return self.spec.supports_outbound and self.spec.sip_address is None
+
+
+def side_by_side(*calls: Callable[[], _Result]) -> list[_Result]:
+    """Runs independent calls at the same time and waits for all of them.
+
+    Raises:
+        TrunklineError: of several errors the one that must decide, see ``_rank``.
+    """
+    if len(calls) == 1:
+        return [calls[0]()]
+    with concurrent.futures.ThreadPoolExecutor(len(calls), thread_name_prefix="half") as pool:
+        futures = [pool.submit(call) for call in calls]
+        concurrent.futures.wait(futures)
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    if errors:
+        raise min(errors, key=_rank)
+    return [future.result() for future in futures]
+
+
+def _rank(error: BaseException) -> tuple[bool, bool, bool]:
+    """Orders errors of calls that ran side by side; the lowest decides.
+
+    A lost lease ends everything. A write that may still land comes before a refusal: undoing at
+    once could miss it, while a refusal is met again on the next attempt. What may pass comes last.
+    """
+    unknown = isinstance(error, TransientError) and error.outcome_unknown
+    return (not isinstance(error, LeaseLost), not unknown, isinstance(error, TransientError))

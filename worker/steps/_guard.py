@@ -1,0 +1,227 @@
+"""The guard around every step and every undo: begin, work, finish.
+
+It decides nothing about Celery: it returns what the caller's copy of the chain has to do next.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from worker import logs, metrics
+from worker.db.engine import DATABASE_ERRORS
+from worker.db.records import Claim, NoClaim
+from worker.domain.errors import (
+    InternalError,
+    LeaseLost,
+    NotSettled,
+    PermanentError,
+    ProviderRateLimited,
+    TransientError,
+    TrunklineError,
+    UndoFailed,
+)
+from worker.domain.job import Retry
+from worker.steps._core import UNDO, Context, Runtime, Step
+from worker.steps._leases import Leases
+
+_log = structlog.get_logger()
+
+#: The longest wait that a message may spend in the broker as a countdown; it must stay well below
+#: the visibility timeout, or the broker would deliver the message again and again.
+LONGEST_COUNTDOWN: Final = 15.0
+#: For this long after its start a job waits out rate limits without using up attempts.
+RATE_LIMIT_PATIENCE: Final = 1800.0
+
+
+class Next(Enum):
+    """What the caller's copy of the chain does next."""
+
+    #: The step is done, now or before: go on with the next one.
+    GO_ON = "go on"
+    #: Somebody else owns the job, or a later message will go on: end this copy.
+    END = "end"
+    #: The job has begun to be undone: start the undo.
+    UNDO = "undo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryIn:
+    """The attempt failed and the next one is due after some seconds, by the same message."""
+
+    seconds: float
+    error: TrunklineError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """The step failed for good; the job has begun to be undone, or is stuck."""
+
+    error: TrunklineError
+    stuck: bool
+
+
+Outcome = Next | RetryIn | Failed
+
+
+class Guard:
+    """Runs steps and undos under a claim."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        settings = runtime.settings
+        self._runtime = runtime
+        self._lease_seconds = settings.lease_seconds
+        self._leases = Leases(
+            runtime.jobs,
+            lease_seconds=settings.lease_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+        )
+
+    def run(self, step: Step, job_id: UUID) -> Outcome:
+        """Does one attempt at a step.
+
+        Safe to repeat: yes, also concurrently; only the holder of the claim works.
+        """
+        granted_at = time.monotonic()
+        claim = self._runtime.jobs.begin_step(
+            job_id, step.name, attempts=step.retry.attempts, lease_seconds=self._lease_seconds
+        )
+        if isinstance(claim, NoClaim):
+            return _NO_CLAIM[claim]
+
+        def work(ctx: Context) -> Next:
+            done = step.run(ctx)
+            sealed = None if done.secret is None else self._runtime.vault.seal(done.secret)
+            following = self._runtime.jobs.finish_step(claim, output=done.output, sealed=sealed)
+            return Next.GO_ON if following is not None else self._after_last(job_id)
+
+        return self._attempt(claim, granted_at, work, step.retry)
+
+    def undo(self, step: Step, job_id: UUID) -> Outcome:
+        """Does one attempt at undoing a step.
+
+        Safe to repeat: yes, also concurrently; only the holder of the claim works.
+        """
+        granted_at = time.monotonic()
+        claim = self._runtime.jobs.begin_undo(
+            job_id, step.name, attempts=UNDO.attempts, lease_seconds=self._lease_seconds
+        )
+        if isinstance(claim, NoClaim):
+            return _NO_CLAIM[claim]
+
+        def work(ctx: Context) -> Next:
+            step.undo(ctx)
+            following = self._runtime.jobs.finish_undo(claim)
+            return Next.END if following is None else Next.GO_ON
+
+        return self._attempt(claim, granted_at, work, UNDO)
+
+    def _after_last(self, job_id: UUID) -> Next:
+        """After the last step the job is active; or undoing, if it was cancelled meanwhile."""
+        job = self._runtime.jobs.get(job_id)
+        return Next.UNDO if job is not None and not job.is_final else Next.END
+
+    def _attempt(  # noqa: PLR0911 -- one line an ending
+        self, claim: Claim, granted_at: float, work: Callable[[Context], Next], retry: Retry
+    ) -> Outcome:
+        with (
+            self._leases.hold(claim, granted_at=granted_at) as lease,
+            logs.bound(
+                job_id=str(claim.job.id),
+                step=claim.step,
+                undo=claim.undo,
+                attempt=claim.attempt,
+                provider=claim.job.provider,
+            ),
+            metrics.step_timer(claim.step, undo=claim.undo) as outcome,
+        ):
+            try:
+                try:
+                    result = work(Context(self._runtime, claim, lease))
+                except TransientError as error:
+                    outcome.set(error.code)
+                    return self._later(claim, error, retry)
+                except PermanentError as error:
+                    outcome.set(error.code)
+                    return self._give_up(claim, error)
+                except (LeaseLost, *DATABASE_ERRORS):
+                    raise
+                except Exception as error:  # noqa: BLE001 -- a bug must not leave a job half-done
+                    _log.exception("step raised what it must not", error=type(error).__name__)
+                    outcome.set(InternalError.code)
+                    if claim.undo:
+                        return self._later(claim, NotSettled(), retry)
+                    return self._give_up(claim, InternalError())
+            except LeaseLost:
+                outcome.set(LeaseLost.code)
+                _log.warning("lease lost, the job has another owner")
+                return Next.END
+            except DATABASE_ERRORS as error:
+                # The row still says that we hold the lease; when it runs out the sweep goes on.
+                outcome.set("database_unavailable")
+                _log.warning("database unavailable", error=type(error).__name__)
+                return Next.END
+            outcome.set("done")
+            _log.info("step undone" if claim.undo else "step done")
+            return result
+
+    def _later(self, claim: Claim, error: TransientError, retry: Retry) -> Outcome:
+        if claim.attempt >= retry.attempts:
+            return self._give_up(claim, error)
+        settings = self._runtime.settings
+        delay = retry.delay(claim.attempt, spread=random.random()) * settings.retry_scale  # noqa: S311 -- jitter
+        settle = settings.settle_seconds if error.outcome_unknown else None
+        if error.retry_after is not None:
+            delay = error.retry_after
+        # Looking again too early could miss a write that has not landed yet, and do it twice.
+        delay = max(delay, settle or 0.0)
+        refund = False
+        if isinstance(error, ProviderRateLimited):
+            self._runtime.jobs.limit_account(
+                claim.job.provider, claim.job.account_ref, seconds=delay
+            )
+            # Everybody who waited starts at the same time otherwise, and is limited again.
+            delay += random.random() * min(delay, 5.0)  # noqa: S311 -- jitter
+            refund = not claim.undo and _age(claim) < RATE_LIMIT_PATIENCE
+        by_sweep = delay > LONGEST_COUNTDOWN
+        _log.warning(
+            "step will be tried again", code=error.code, seconds=round(delay, 3), by_sweep=by_sweep
+        )
+        waits = self._runtime.jobs.retry_later(
+            claim, error, delay=delay, by_sweep=by_sweep, settle=settle, refund=refund
+        )
+        if not waits:
+            return Next.UNDO
+        return Next.END if by_sweep else RetryIn(seconds=delay, error=error)
+
+    def _give_up(self, claim: Claim, error: TrunklineError) -> Failed:
+        settings = self._runtime.settings
+        if claim.undo:
+            _log.error("undo failed, the job is stuck", code=error.code)
+            self._runtime.jobs.stick(claim, UndoFailed(error.message))
+            return Failed(error=error, stuck=True)
+        unknown = isinstance(error, TransientError) and error.outcome_unknown
+        _log.warning("step failed", code=error.code)
+        self._runtime.jobs.fail(claim, error, settle=settings.settle_seconds if unknown else None)
+        return Failed(error=error, stuck=False)
+
+
+_NO_CLAIM: Final = {
+    NoClaim.PASSED: Next.GO_ON,
+    NoClaim.NOT_OURS: Next.END,
+    NoClaim.UNDOING: Next.UNDO,
+}
+assert _NO_CLAIM.keys() == set(NoClaim), "a reason has no outcome"
+
+
+def _age(claim: Claim) -> float:
+    """Seconds since the job's first claim, by this machine's clock: only a rough measure."""
+    started = claim.job.started_at
+    return 0.0 if started is None else time.time() - started.timestamp()

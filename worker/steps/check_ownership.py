@@ -1,0 +1,64 @@
+"""Proves that the account owns the number, and keeps its routing; a foreign one is not replaced."""
+
+from __future__ import annotations
+
+from worker.domain.errors import NumberInUse
+from worker.domain.job import StepName
+from worker.domain.values import NOWHERE, Fields, Routing
+from worker.steps._core import Context, Done, Step
+
+
+def run(ctx: Context) -> Done:
+    """Finds the number by exact E.164 and keeps its complete routing; writes nothing outside."""
+    found = ctx.provider.find_number(ctx.spec.phone_number, ctx.spec.number_sid)
+    original = _without_ours(ctx, found.id, found.routing)
+    if not ctx.spec.replace_existing_routing:
+        for part in _replaced_parts(ctx):
+            target = ctx.provider.target(part, original.parts[part])
+            if target != NOWHERE:
+                raise NumberInUse(
+                    f"The number's {part} traffic already goes to a {target}. Send "
+                    "replace_existing_routing: true to replace that; it is put back on release."
+                )
+    return Done(
+        output={
+            "number_id": found.id,
+            "country": found.country,
+            "voice": found.voice,
+            "sms": found.sms,
+            "warnings": list(found.warnings),
+        },
+        # A foreign URL may carry a secret in its query string.
+        secret={"routing": original.to_json()},
+    )
+
+
+def undo(ctx: Context) -> None:
+    """Nothing to undo: the step only reads."""
+
+
+def _replaced_parts(ctx: Context) -> list[str]:
+    """The parts whose foreign target would be lost; the status callback answers nobody's call."""
+    return ["voice"] * ctx.spec.supports_inbound + ["sms"] * ctx.spec.sms_enabled
+
+
+def _without_ours(ctx: Context, number_id: str, routing: Routing) -> Routing:
+    """Returns the routing with the saved original in every part that already points to us.
+
+    Otherwise a re-import would keep our own URL as "what was there before".
+    """
+    mine = f"{ctx.settings.public_base_url}/callbacks/"
+    ours = [
+        part
+        for part, fields in routing.parts.items()
+        if ctx.provider.target(part, fields).value.startswith(mine)
+    ]
+    if not ours:
+        return routing
+    sealed = ctx.runtime.jobs.original_routing(ctx.spec.phone_number, number_id)
+    saved: dict[str, Fields] = ctx.runtime.vault.open(sealed)["routing"] if sealed else {}
+    empty = {part: dict.fromkeys(routing.parts[part], "") for part in ours}
+    return Routing(parts={**routing.parts, **{part: saved.get(part, empty[part]) for part in ours}})
+
+
+STEP = Step(name=StepName.CHECK_OWNERSHIP, run=run, undo=undo)

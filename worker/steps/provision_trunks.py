@@ -1,0 +1,111 @@
+"""Makes the SIP trunks: at LiveKit for both directions, at the provider where calls need one."""
+
+from __future__ import annotations
+
+from worker.domain.job import StepName
+from worker.domain.values import RoutingMode, SipLogin, SipTransport, TrunkPlan
+from worker.livekit import InboundTrunk, OutboundTrunk, names
+from worker.steps._core import Context, Done, Step, side_by_side
+
+#: Keys of the outside ids that this step records.
+INBOUND = "livekit_inbound_trunk"
+OUTBOUND = "livekit_outbound_trunk"
+
+
+def run(ctx: Context) -> Done:
+    """Makes the inbound half and the outbound half side by side; no call moves yet."""
+    halves = [_outbound]
+    if ctx.spec.supports_inbound:
+        halves.append(_inbound)
+    side_by_side(*(lambda half=half: half(ctx) for half in halves))
+    return Done()
+
+
+def _inbound(ctx: Context) -> None:
+    # Who may call the trunk is never the number alone. A webhook's answer can carry a login; the
+    # origination of a provider's trunk cannot, so there the carrier's own addresses decide.
+    if ctx.spec.routing_mode is RoutingMode.WEBHOOK:
+        login = SipLogin(
+            username=ctx.secrets.inbound_username, password=ctx.secrets.inbound_password
+        )
+        addresses: tuple[str, ...] = ()
+    else:
+        login = None
+        addresses = ctx.spec.allowed_addresses or ctx.settings.twilio_signalling_addresses
+    trunk_id = ctx.livekit.ensure_inbound_trunk(
+        InboundTrunk(
+            name=names(ctx.tag).inbound,
+            number=ctx.spec.phone_number,
+            login=login,
+            allowed_addresses=addresses,
+            encryption=ctx.spec.media_encryption,
+        )
+    )
+    ctx.record({INBOUND: trunk_id})
+
+
+def _outbound(ctx: Context) -> None:
+    address = ctx.spec.sip_address
+    login = None
+    if ctx.secrets.sip_username is not None and ctx.secrets.sip_password is not None:
+        login = SipLogin(username=ctx.secrets.sip_username, password=ctx.secrets.sip_password)
+    if ctx.needs_provider_trunk:
+        made = ctx.provider.prepare_trunk(ctx.tag, plan(ctx), record=ctx.record)
+        if ctx.needs_termination:
+            address = made.termination_address
+            login = _termination(ctx)
+    if not ctx.spec.supports_outbound:
+        return
+    assert address is not None, "submit makes sure of an address, or prepare_trunk returns one"
+    trunk_id = ctx.livekit.ensure_outbound_trunk(
+        OutboundTrunk(
+            name=names(ctx.tag).outbound,
+            number=ctx.spec.phone_number,
+            address=address,
+            login=login,
+            transport=ctx.spec.sip_transport,
+            encryption=ctx.spec.media_encryption,
+        )
+    )
+    ctx.record({OUTBOUND: trunk_id})
+
+
+def plan(ctx: Context) -> TrunkPlan:
+    """Returns what the provider-side trunk must do for this import."""
+    inbound = ctx.spec.supports_inbound and ctx.spec.routing_mode is RoutingMode.SIP_TRUNK
+    return TrunkPlan(
+        origination_host=ctx.settings.livekit_sip_host if inbound else None,
+        termination=_termination(ctx) if ctx.needs_termination else None,
+        secure=ctx.spec.sip_transport is SipTransport.TLS,
+    )
+
+
+def _termination(ctx: Context) -> SipLogin:
+    return SipLogin(
+        username=ctx.secrets.termination_username, password=ctx.secrets.termination_password
+    )
+
+
+def undo(ctx: Context) -> None:
+    """Deletes the trunks; their numbers have been moved away and their rule is gone by now."""
+    found = names(ctx.tag)
+    number = ctx.spec.phone_number
+    calls = []
+    if ctx.spec.supports_inbound:
+        calls.append(
+            lambda: ctx.livekit.remove_inbound_trunk(
+                found.inbound, number, ctx.objects.get(INBOUND)
+            )
+        )
+    if ctx.spec.supports_outbound:
+        calls.append(
+            lambda: ctx.livekit.remove_outbound_trunk(
+                found.outbound, number, ctx.objects.get(OUTBOUND)
+            )
+        )
+    if ctx.needs_provider_trunk:
+        calls.append(lambda: ctx.provider.remove_trunk(ctx.tag, ctx.objects))
+    side_by_side(*calls)
+
+
+STEP = Step(name=StepName.PROVISION_TRUNKS, run=run, undo=undo)

@@ -1,0 +1,28 @@
+"""The one write that moves live voice traffic; by now everything that a call needs exists."""
+
+from __future__ import annotations
+
+from worker.domain.job import StepName
+from worker.domain.values import Fields
+from worker.steps import _routing
+from worker.steps._core import Context, Done, Step
+
+
+def _planned(ctx: Context) -> Fields:
+    return ctx.provider.plan_voice(ctx.spec.routing_mode, ctx.urls, ctx.objects)
+
+
+def run(ctx: Context) -> Done:
+    """Points voice at us; an import without inbound calls leaves it alone."""
+    if ctx.spec.supports_inbound:
+        _routing.apply(ctx, "voice", _planned(ctx))
+    return Done()
+
+
+def undo(ctx: Context) -> None:
+    """Points voice back to where it went before, if it still comes to us."""
+    if ctx.spec.supports_inbound:
+        _routing.restore(ctx, "voice", _planned(ctx))
+
+
+STEP = Step(name=StepName.ROUTE_NUMBER, run=run, undo=undo)

@@ -1,0 +1,157 @@
+"""Celery glue: one named task a step, one for its undo, the start of a chain, and the sweep.
+
+Start, resume after a crash, retry by an operator and rescue by the sweep are the same call: a chain
+from wherever the row's cursor stands. A task carries one job id and returns nothing; the row
+decides.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+from uuid import UUID
+
+import celery
+import structlog
+
+from worker import metrics
+from worker.celery_app import BROKER_ERRORS, app, queue_length
+from worker.db.directory import Directory
+from worker.db.engine import DATABASE_ERRORS, make_engine
+from worker.db.repository import JobRepository
+from worker.db.vault import Vault
+from worker.domain.errors import TrunklineError
+from worker.domain.job import JobState
+from worker.domain.values import format_id, parse_id
+from worker.pipeline import STEPS
+from worker.settings import load
+from worker.steps._core import Runtime, Step
+from worker.steps._guard import Failed, Guard, Next, Outcome, RetryIn
+
+_log = structlog.get_logger()
+
+#: Jobs that one sweep sends at most; the next one is a second away.
+SWEEP_LIMIT: Final = 500
+#: A queue with fewer messages than this is drained within seconds: a message that has not been
+#: taken by then is lost. A longer one may hold it.
+SHORT_QUEUE: Final = 100
+
+_guard: Guard | None = None
+_runtime: Runtime | None = None
+_lock = threading.Lock()
+
+
+def _worker() -> tuple[Runtime, Guard]:
+    """What this process needs, made on first use: after any fork, once."""
+    global _guard, _runtime  # noqa: PLW0603 -- one of each per process
+    with _lock:
+        if _runtime is None or _guard is None:
+            settings = load()
+            engine = make_engine(settings)
+            _runtime = Runtime(
+                settings=settings,
+                jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
+                directory=Directory(engine),
+                vault=Vault(settings.vault_keys),
+            )
+            _guard = Guard(_runtime)
+        return _runtime, _guard
+
+
+def _uuid(import_id: str) -> UUID:
+    job_id = parse_id("imp", import_id)
+    if job_id is None:
+        raise ValueError("a message must carry an import id")
+    return job_id
+
+
+def _obey(task: Any, outcome: Outcome, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
+    """Does with this copy of the chain what the guard says."""
+    match outcome:
+        case Next.GO_ON:
+            return
+        case RetryIn(seconds=seconds, error=error):
+            # The chain's rest travels with the retry. Never inside a broad except: Retry is raised
+            # after its message was sent.
+            raise task.retry(exc=error, countdown=seconds, max_retries=None)
+        case Next.END:
+            _end(task)
+        case Next.UNDO:
+            _end(task)
+            _send(import_id)
+        case Failed(error=error, stuck=stuck):
+            if not stuck:
+                _send(import_id)
+            # Flower shows the step as failed, with code and sentence; a failure ends the chain.
+            raise error
+
+
+def _end(task: Any) -> None:  # noqa: ANN401 -- a Celery task
+    """Ends this copy of the chain without calling it a failure."""
+    task.request.chain = None
+
+
+def _make(step: Step) -> tuple[Any, Any]:
+    @app.task(name=f"imports.{step.name}", bind=True, throws=(TrunklineError,))
+    def run(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
+        _obey(self, _worker()[1].run(step, _uuid(import_id)), import_id)
+
+    @app.task(name=f"imports.{step.name}.undo", bind=True, throws=(TrunklineError,))
+    def undo(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
+        _obey(self, _worker()[1].undo(step, _uuid(import_id)), import_id)
+
+    return run, undo
+
+
+#: Step → its task and its undo's task.
+TASKS: Final = {step.name: _make(step) for step in STEPS}
+
+
+def _signatures(import_id: str) -> list[Any]:
+    """The chain from the cursor on, forwards or back; empty if the job is final."""
+    job = _worker()[0].jobs.get(_uuid(import_id))
+    if job is None or job.is_final or job.step is None:
+        return []
+    order = list(TASKS)
+    place = order.index(job.step)
+    if job.state is JobState.UNDOING:
+        return [TASKS[name][1].si(import_id) for name in reversed(order[: place + 1])]
+    return [TASKS[name][0].si(import_id) for name in order[place:]]
+
+
+def _send(import_id: str) -> None:
+    """Sends the chain of a job; if the broker is away the sweep does it later."""
+    signatures = _signatures(import_id)
+    if not signatures:
+        return
+    try:
+        celery.chain(*signatures).apply_async()
+    except BROKER_ERRORS as error:
+        _log.warning("broker unavailable, the sweep will send", error=type(error).__name__)
+        _worker()[0].jobs.sending_failed([_uuid(import_id)])
+
+
+@app.task(name="imports.start")
+def start(import_id: str) -> None:
+    """Starts or resumes one job."""
+    _send(import_id)
+
+
+@app.task(name="imports.sweep")
+def sweep() -> None:
+    """Sends the chains of jobs that somebody should have moved on by now.
+
+    Safe to repeat: yes, also concurrently; each sweep takes other jobs.
+    """
+    runtime, _ = _worker()
+    try:
+        short = queue_length() < SHORT_QUEUE
+        due = runtime.jobs.take_due(limit=SWEEP_LIMIT, queue_is_short=short)
+    except (*DATABASE_ERRORS, OSError) as error:
+        _log.warning("sweep skipped", error=type(error).__name__)
+        return
+    for job_id in due:
+        metrics.SWEEP_RESCUES.inc()
+        _send(format_id("imp", job_id))
+    if due:
+        _log.info("sweep sent jobs again", jobs=len(due))
