@@ -1,0 +1,77 @@
+"""Whole parts of the product go away under running imports."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from tests.faults.scenes import Scene, verdict
+from tests.rig import Customer, Rig
+
+WEBHOOK = Scene(mode="webhook", fails=False)
+
+
+def _submit(rig: Rig, copies: int) -> dict[str, Customer]:
+    """Starts imports that take about two seconds each."""
+    customers = [rig.customer() for _ in range(copies)]
+    for customer in customers:
+        rig.fault(account=customer.sid, write=True, action="delay", seconds=0.4, times=None)
+    return {rig.submit(customer)["id"]: customer for customer in customers}
+
+
+@pytest.mark.timeout(120)
+def test_every_import_ends_though_redis_is_emptied(rig: Rig) -> None:
+    rig.stack.workers[0].start()
+    customers = _submit(rig, 20)
+    broker = redis.Redis.from_url(rig.stack.redis.url)
+    for _ in range(3):
+        time.sleep(0.4)
+        broker.flushall()
+    broker.close()
+    rig.wait(customers, seconds=60)
+    rig.stack.workers[0].stop()
+    assert not verdict(rig, WEBHOOK, customers)
+
+
+@pytest.mark.timeout(120)
+def test_submit_answers_without_redis_and_the_sweep_sends_later(rig: Rig) -> None:
+    rig.stack.redis.stop()
+    started = time.monotonic()
+    customers = _submit(rig, 5)
+    assert time.monotonic() - started < 5
+    rig.stack.redis.start()
+    rig.stack.workers[0].start()
+    rig.wait(customers, seconds=60)
+    rig.stack.workers[0].stop()
+    assert not verdict(rig, WEBHOOK, customers)
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_postgres_loses_no_import(rig: Rig) -> None:
+    rig.stack.workers[0].start()
+    customers = _submit(rig, 10)
+    time.sleep(0.8)
+    rig.stack.postgres.kill()
+    time.sleep(1)
+    rig.stack.postgres.start()
+    rig.wait(customers, seconds=60)
+    rig.stack.workers[0].stop()
+    assert not verdict(rig, WEBHOOK, customers)
+
+
+@pytest.mark.timeout(120)
+def test_the_leases_of_a_killed_worker_run_out_by_themselves(rig: Rig) -> None:
+    worker = rig.stack.workers[0]
+    worker.start()
+    customers = _submit(rig, 20)
+    time.sleep(0.8)
+    worker.kill()
+    worker.start()
+    restarted = time.monotonic()
+    rig.wait(customers, seconds=60)
+    # The lease (3 s), the sweep (0.3 s) and the work that was left (about 2 s).
+    assert time.monotonic() - restarted < 12
+    worker.stop()
+    assert not verdict(rig, WEBHOOK, customers)
