@@ -30,7 +30,7 @@ up: $(VENV)/.runtime ## Keeps the embedded stack running and prints its URLs, a 
 	@$(BIN)/python -m deploy.local up
 
 test: $(VENV)/.dev ## Runs every test
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev ## Checks style and formatting
 	@$(BIN)/ruff check .

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import celery
 import kombu.exceptions
+import kombu.pools
+import redis.exceptions
 import structlog
 from celery.signals import setup_logging
 
@@ -26,6 +28,8 @@ CONTROL_QUEUE: Final = "control"
 #: After a failed publish nothing is sent for this long: a dead broker must not slow every submit
 #: down, and the sweep sends what was left out.
 _BROKER_REST_SECONDS: Final = 1.0
+#: How long a caller of the API waits for the broker.
+_PATIENCE_SECONDS: Final = 1.0
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -112,7 +116,12 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 #: How a broker that is away shows itself.
-BROKER_ERRORS: Final = (kombu.exceptions.OperationalError, OSError)
+BROKER_ERRORS: Final = (
+    kombu.exceptions.OperationalError,
+    kombu.exceptions.ConnectionLimitExceeded,
+    redis.exceptions.RedisError,
+    OSError,
+)
 
 app = celery.Celery("trunkline", set_as_current=False)
 app.add_defaults(lambda: configuration(load()))
@@ -125,11 +134,22 @@ def _configure_logging(**_: object) -> None:
     logs.configure(level=settings.log_level, log_format=settings.log_format)
 
 
+def _impatient_connection() -> Any:  # noqa: ANN401 -- kombu is untyped
+    """A connection for somebody who waits: a broker that hangs counts as one that is away."""
+    patience = {
+        "socket_timeout": _PATIENCE_SECONDS,
+        "socket_connect_timeout": _PATIENCE_SECONDS,
+        "max_retries": 0,
+    }
+    return app.connection_for_write(transport_options=patience)
+
+
 class Sender:
     """Hands jobs to the workers: best effort, never an exception, never a long wait."""
 
     def __init__(self) -> None:
         self._resting_until = 0.0
+        self._producers: Any = None
 
     def start(self, import_id: str) -> bool:
         """Asks a worker to start or resume a job; False if the broker did not take the message.
@@ -138,8 +158,17 @@ class Sender:
         """
         if time.monotonic() < self._resting_until:
             return False
+        if self._producers is None:
+            self._producers = kombu.pools.producers[_impatient_connection()]
         try:
-            app.send_task("imports.start", args=[import_id], retry=False, ignore_result=True)
+            with self._producers.acquire(block=True, timeout=_PATIENCE_SECONDS) as producer:
+                app.send_task(
+                    "imports.start",
+                    args=[import_id],
+                    producer=producer,
+                    retry=False,
+                    ignore_result=True,
+                )
         except BROKER_ERRORS as error:
             self._resting_until = time.monotonic() + _BROKER_REST_SECONDS
             _log.warning("broker unavailable, the sweep will send", error=type(error).__name__)
@@ -154,9 +183,9 @@ def ping_broker() -> None:
         OSError: it cannot be reached within two seconds.
     """
     try:
-        with app.connection_for_write() as connection:
+        with _impatient_connection() as connection:
             connection.ensure_connection(max_retries=0, timeout=2)
-    except kombu.exceptions.OperationalError as error:
+    except BROKER_ERRORS as error:
         raise OSError("the broker cannot be reached") from error
 
 
@@ -171,7 +200,7 @@ def queue_length() -> int:
             declared = connection.default_channel.queue_declare(QUEUE, passive=True)
             length: int = declared.message_count
             return length
-    except kombu.exceptions.OperationalError as error:
+    except BROKER_ERRORS as error:
         raise OSError("the broker cannot be reached") from error
     except kombu.exceptions.ChannelError:
         # RabbitMQ and Redis both say so of a queue that nothing was ever sent to.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import pytest
@@ -42,6 +44,24 @@ def test_submit_answers_without_redis_and_the_sweep_sends_later(rig: Rig) -> Non
     customers = _submit(rig, 5)
     assert time.monotonic() - started < 5
     rig.stack.redis.start()
+    rig.stack.workers[0].start()
+    rig.wait(customers, seconds=60)
+    rig.stack.workers[0].stop()
+    assert not verdict(rig, WEBHOOK, customers)
+
+
+@pytest.mark.timeout(120)
+def test_submit_answers_though_redis_hangs(rig: Rig) -> None:
+    warm = _submit(rig, 1)  # the API has a connection by now
+    redis_pid = rig.stack.redis.pid
+    assert redis_pid is not None
+    os.kill(redis_pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        customers = warm | _submit(rig, 5)
+        assert time.monotonic() - started < 8
+    finally:
+        os.kill(redis_pid, signal.SIGCONT)
     rig.stack.workers[0].start()
     rig.wait(customers, seconds=60)
     rig.stack.workers[0].stop()
