@@ -1,0 +1,341 @@
+"""Imports: submit one, follow it, list them, cancel, retry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field, field_validator
+
+from api_stub import problems
+from api_stub.auth import Front, Importer, Reader
+from api_stub.bodies import ImportBody, StrictRoute, read_credentials
+from api_stub.routes._core import ALWAYS, WRITES, PageQuery, answer, cut
+from api_stub.schemas import FieldError, ImportPage, JobOut, JobSummary, NumberOut
+from api_stub.waiting import (
+    LONGEST_WAIT_SECONDS,
+    Watch,
+    entity_tag,
+    is_final,
+    matches,
+    preferred_wait,
+)
+from worker.domain.errors import (
+    AccountSuspended,
+    AgentNotFound,
+    AgentNotOwned,
+    CredentialNotFound,
+    CredentialNotOwned,
+    IdempotencyKeyReused,
+    InsufficientPermission,
+    InternalError,
+    InvalidCredentials,
+    InvalidPhoneNumber,
+    InvalidState,
+    LiveKitMisconfigured,
+    LiveKitUnavailable,
+    NotFound,
+    NumberAlreadyImported,
+    NumberInUse,
+    NumberNotActive,
+    NumberNotOwned,
+    NumberNotVoiceCapable,
+    PayloadTooLarge,
+    ProviderRateLimited,
+    ProviderUnavailable,
+    SignaturesUnverifiable,
+    SipTrunkProvisionFailed,
+    TrunkConflict,
+    UndoFailed,
+    UserNotFound,
+    WebhookSetupFailed,
+    from_code,
+)
+from worker.domain.job import JobState
+from worker.domain.values import E164, ProviderName, format_id
+from worker.service import DATABASE_ERRORS, Caller, JobRecord, Service
+
+router = APIRouter(tags=["imports"], route_class=StrictRoute)
+
+_VISIBLE: Final = re.compile(r"[!-~]{1,255}")
+
+#: What submit itself may refuse.
+_REFUSALS: Final = (
+    *WRITES,
+    InvalidPhoneNumber,
+    SignaturesUnverifiable,
+    CredentialNotFound,
+    CredentialNotOwned,
+    AgentNotFound,
+    AgentNotOwned,
+    UserNotFound,
+    NumberAlreadyImported,
+    PayloadTooLarge,
+    IdempotencyKeyReused,
+    SipTrunkProvisionFailed,
+)
+#: What the import may end with, for a caller who waits.
+_FAILURES: Final = (
+    InvalidCredentials,
+    InsufficientPermission,
+    AccountSuspended,
+    NumberNotOwned,
+    NumberNotVoiceCapable,
+    NumberNotActive,
+    NumberInUse,
+    TrunkConflict,
+    InvalidState,
+    ProviderRateLimited,
+    InternalError,
+    LiveKitMisconfigured,
+    UndoFailed,
+    WebhookSetupFailed,
+    ProviderUnavailable,
+    LiveKitUnavailable,
+)
+_LOCATION: Final = {
+    "description": "Where the job is.",
+    "schema": {"type": "string", "examples": ["/v1/imports/imp_01890a5d…"]},
+}
+_NUMBER_LOCATION: Final = {
+    "description": "Where the number is.",
+    "schema": {"type": "string", "examples": ["/v1/phone-numbers/num_01890a5d…"]},
+}
+_REPLAYED: Final = {
+    "description": "`true` if an earlier request with the same Idempotency-Key made the job.",
+    "schema": {"type": "string"},
+}
+_ETAG: Final = {"description": "The job's version.", "schema": {"type": "string"}}
+
+
+class ImportQuery(PageQuery):
+    """Which imports to list."""
+
+    status: JobState | None = None
+    provider: ProviderName | None = None
+    phone_number: str | None = Field(default=None, examples=["+14155550100"])
+
+    @field_validator("phone_number")
+    @classmethod
+    def _is_e164(cls, value: str | None) -> str | None:
+        # An unescaped plus in a query is a space: everybody's first try.
+        return value if value is None else E164.parse(value.replace(" ", "+", 1))
+
+
+def _watch(request: Request) -> Watch:
+    watch: Watch = request.app.state.watch
+    return watch
+
+
+def _location(job: JobRecord) -> dict[str, str]:
+    return {"Location": f"/v1/imports/{format_id('imp', job.id)}"}
+
+
+def _accepted(job: JobRecord, **headers: str) -> Response:
+    return answer(JobOut.from_record(job), HTTPStatus.ACCEPTED, {**_location(job), **headers})
+
+
+@router.post(
+    "/v1/imports",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=JobOut,
+    summary="Import a number",
+    responses={
+        201: {
+            "model": NumberOut,
+            "description": "With `Prefer: wait`: the import became active in time.",
+            "headers": {"Location": _NUMBER_LOCATION, "Idempotent-Replayed": _REPLAYED},
+        },
+        202: {
+            "description": "Accepted; follow it at the Location.",
+            "headers": {"Location": _LOCATION, "Idempotent-Replayed": _REPLAYED},
+        },
+        **problems.document(*_REFUSALS, *_FAILURES),
+    },
+)
+async def submit_import(
+    *,
+    request: Request,
+    service: Front,
+    caller: Importer,
+    body: ImportBody,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="1 to 255 visible ASCII characters. The same key and body give the same "
+            "job; the same key with another body is refused.",
+        ),
+    ] = None,
+    prefer: Annotated[
+        list[str] | None,
+        Header(
+            alias="Prefer",
+            description="`wait=N` holds the answer until the import ends, at most a minute.",
+        ),
+    ] = None,
+) -> Response:
+    """Stores the import and answers at once; workers do the rest.
+
+    With `Prefer: wait=20` the answer is held until the import ends: 201 with the number, or the
+    problem that ended it, under that problem's own status. If time is up first: 202, as without.
+    """
+    if idempotency_key is not None and _VISIBLE.fullmatch(idempotency_key) is None:
+        message = "Must be 1 to 255 visible ASCII characters."
+        raise problems.InvalidFields(FieldError(field="Idempotency-Key", message=message))
+    if body.credentials is not None:
+        read = read_credentials(body.provider, body.credentials)
+        body = body.model_copy(update={"credentials": read})
+    submitted = await run_in_threadpool(
+        service.submit, caller, body, idempotency_key=idempotency_key
+    )
+    job = submitted.job
+    headers = {} if submitted.created else {"Idempotent-Replayed": "true"}
+    seconds = preferred_wait(prefer or ())
+    if seconds is None:
+        return _accepted(job, **headers)
+    headers["Preference-Applied"] = f"wait={seconds}"
+    if not job.is_final:
+        await _watch(request).until(is_final, job.id, seconds=seconds, request=request)
+    try:
+        return await run_in_threadpool(_outcome, service, caller, job, headers)
+    except DATABASE_ERRORS:
+        # The job is stored, whatever happened to the database since.
+        return _accepted(job, **headers)
+
+
+def _outcome(service: Service, caller: Caller, job: JobRecord, headers: dict[str, str]) -> Response:
+    """What a caller who waited gets."""
+    job = service.get_import(caller, format_id("imp", job.id))
+    if not job.is_final:
+        return _accepted(job, **headers)
+    if job.state is not JobState.ACTIVE:
+        return _failed(job, headers)
+    assert job.phone_number_id is not None, "submit claims a number"
+    number = service.get_number(caller, format_id("num", job.phone_number_id))
+    headers = {**headers, "Location": f"/v1/phone-numbers/{format_id('num', number.id)}"}
+    return answer(NumberOut.from_record(number), HTTPStatus.CREATED, headers)
+
+
+def _failed(job: JobRecord, headers: dict[str, str]) -> Response:
+    """The problem that ended an import, under its own status."""
+    step = job.error_step
+    if job.state is JobState.STUCK:
+        # Not what made it fail: that would say that the number is as it was.
+        error = from_code(job.undo_error_code or "", job.undo_error_message or "")
+        step = job.undo_error_step
+    elif job.error_code is not None:
+        error = from_code(job.error_code, job.error_message or "")
+    else:
+        error = InvalidState("The import was cancelled; the number is as it was.")
+    return problems.answer(
+        error, step=step, import_id=format_id("imp", job.id), headers={**headers, **_location(job)}
+    )
+
+
+@router.get(
+    "/v1/imports/{import_id}",
+    response_model=JobOut,
+    summary="Follow an import",
+    responses={
+        200: {"headers": {"ETag": _ETAG}},
+        304: {"description": "It is as the If-None-Match says.", "headers": {"ETag": _ETAG}},
+        **problems.document(*ALWAYS, NotFound),
+    },
+)
+async def read_import(
+    *,
+    request: Request,
+    service: Front,
+    caller: Reader,
+    import_id: str,
+    wait: Annotated[
+        int,
+        Query(
+            ge=0,
+            le=LONGEST_WAIT_SECONDS,
+            description="Seconds to wait for a change, or, without If-None-Match, for the end.",
+        ),
+    ] = 0,
+    if_none_match: Annotated[
+        list[str] | None,
+        Header(alias="If-None-Match", description="ETag of the version that is known already."),
+    ] = None,
+) -> Response:
+    """Returns an import step by step, with attempts, times and errors.
+
+    To follow it, repeat `?wait=20` with the last ETag in `If-None-Match`: each answer is either a
+    change or a 304.
+    """
+    known: Sequence[str] = if_none_match or ()
+
+    def reached(version: int, state: JobState) -> bool:
+        return not matches(known, entity_tag(version)) if known else is_final(version, state)
+
+    job = await run_in_threadpool(service.get_import, caller, import_id)
+    if wait and not reached(job.version, job.state):
+        await _watch(request).until(reached, job.id, seconds=wait, request=request)
+        job = await run_in_threadpool(service.get_import, caller, import_id)
+    # A cache may keep it, but has to ask each time.
+    headers = {"ETag": entity_tag(job.version), "Cache-Control": "private, no-cache"}
+    if matches(known, headers["ETag"]):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return answer(JobOut.from_record(job), headers=headers)
+
+
+@router.get(
+    "/v1/imports",
+    response_model=ImportPage,
+    summary="List imports",
+    responses=problems.document(*ALWAYS, InvalidPhoneNumber),
+)
+def list_imports(
+    service: Front, caller: Reader, query: Annotated[ImportQuery, Query()]
+) -> Response:
+    """Returns the organisation's imports, newest first, without their steps."""
+    found = service.list_imports(
+        caller,
+        limit=query.limit + 1,
+        cursor=query.cursor,
+        status=query.status,
+        provider=query.provider,
+        phone_number=query.phone_number,
+    )
+    items, following = cut(found, query.limit, "imp", JobSummary.from_record)
+    return answer(ImportPage(items=items, next_cursor=following))
+
+
+@router.post(
+    "/v1/imports/{import_id}/cancel",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=JobOut,
+    summary="Cancel an import",
+    responses={
+        202: {"headers": {"Location": _LOCATION}},
+        **problems.document(*WRITES, NotFound, InvalidState),
+    },
+)
+def cancel_import(service: Front, caller: Importer, import_id: str) -> Response:
+    """Stops an import that has not ended and undoes what it did."""
+    return _accepted(service.cancel(caller, import_id))
+
+
+@router.post(
+    "/v1/imports/{import_id}/retry",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=JobOut,
+    summary="Retry an import",
+    responses={
+        202: {"headers": {"Location": _LOCATION}},
+        **problems.document(
+            *WRITES, NotFound, CredentialNotFound, InvalidState, NumberAlreadyImported
+        ),
+    },
+)
+def retry_import(service: Front, caller: Importer, import_id: str) -> Response:
+    """Starts a failed or cancelled import again, or goes on with the undo of a stuck one."""
+    return _accepted(service.retry(caller, import_id))
