@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 import string
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    StrictBool,
     ValidationError,
 )
 from pydantic.alias_generators import to_camel
@@ -185,13 +187,13 @@ class ImportRequest(_Input):
     friendly_name: str | None = Field(default=None, max_length=64)
     agent_id: str | None = None
     user_id: str | None = None
-    supports_inbound: bool = True
-    supports_outbound: bool = True
+    supports_inbound: StrictBool = True
+    supports_outbound: StrictBool = True
     routing_mode: RoutingMode = RoutingMode.WEBHOOK
-    replace_existing_routing: bool = False
+    replace_existing_routing: StrictBool = False
     sip: SipSettings = SipSettings()
     inbound: InboundSettings = InboundSettings()
-    sms_enabled: bool = False
+    sms_enabled: StrictBool = False
     price: float | None = Field(default=None, ge=0)
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -341,9 +343,6 @@ class Service:
             NumberAlreadyImported: another import has claimed the number since.
             CredentialNotFound: its credential was deleted.
         """
-        job = self.get_import(caller, import_id)
-        if self._directory.get_credential(job.credential_id) is None:
-            raise CredentialNotFound
         return self._turn(caller, import_id, "import.retry")
 
     def _turn(self, caller: Caller, import_id: str, action: str) -> JobRecord:
@@ -374,6 +373,9 @@ class Service:
             raise InvalidRequest("Set supports_inbound or supports_outbound, or both.")
         if request.routing_mode not in PROVIDERS[request.provider].modes:
             raise InvalidRequest(f"{request.provider} has no routing_mode {request.routing_mode}.")
+        shape = PROVIDERS[request.provider].number_id_shape
+        if request.number_sid is not None and not re.fullmatch(shape, request.number_sid):
+            raise InvalidRequest(f"number_sid: {request.provider}'s ids of numbers look otherwise.")
         if request.inbound.pin is not None:
             parse_pin(request.inbound.pin.get_secret_value())
         self._agent(caller, request.inbound.fallback_agent_id)

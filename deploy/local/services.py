@@ -47,7 +47,11 @@ def api(around: Surroundings, url: str) -> Service:
     return _service(
         around,
         "api",
-        [*factory, *_address(url), "--no-access-log", "--log-level", "warning"],
+        [
+            *(*factory, *_address(url), "--no-access-log", "--log-level", "warning"),
+            # A request that waits for its import may wait for a minute; a shutdown does not.
+            *("--timeout-graceful-shutdown", "3"),
+        ],
         ready=lambda: http_status(f"{url}/readyz") == HTTP_OK,
     )
 

@@ -40,7 +40,13 @@ from worker.db.records import (
     read_step,
     with_values,
 )
-from worker.domain.errors import InvalidState, LeaseLost, NumberAlreadyImported, TrunklineError
+from worker.domain.errors import (
+    CredentialNotFound,
+    InvalidState,
+    LeaseLost,
+    NumberAlreadyImported,
+    TrunklineError,
+)
 from worker.domain.job import TRANSITIONS, JobState, StepName, StepState
 from worker.domain.values import format_id
 
@@ -143,12 +149,14 @@ class JobRepository:
 
         Raises:
             NumberAlreadyImported: the number is active or another import of it is under way.
+            CredentialNotFound: the credential has just been deleted.
 
         Safe to repeat: with an idempotency key.
         """
         with self._engine.begin() as connection:
             if inline_credential is not None:
                 connection.execute(insert(Credential).values(**inline_credential))
+            self._hold_credential(connection, job.credential_id)
             made = connection.execute(
                 insert(ImportJob)
                 .values(
@@ -211,6 +219,17 @@ class JobRepository:
         ).scalar()
         if claimed is None:
             raise self._taken(connection, job)
+
+    @staticmethod
+    def _hold_credential(connection: Connection, credential_id: UUID) -> None:
+        """Keeps a credential from being deleted before the job that needs it is stored."""
+        held = connection.execute(
+            select(Credential.id)
+            .where(Credential.id == credential_id, Credential.deleted_at.is_(None))
+            .with_for_update(read=True)
+        ).scalar()
+        if held is None:
+            raise CredentialNotFound
 
     @staticmethod
     def _taken(connection: Connection, job: NewJob | JobRecord) -> NumberAlreadyImported:
@@ -598,6 +617,7 @@ class JobRepository:
         Raises:
             InvalidState: the job is none of these.
             NumberAlreadyImported: another import has claimed the number since.
+            CredentialNotFound: its credential was deleted.
         """
         with self._engine.begin() as connection:
             job, _ = self._lock_only(connection, job_id)
@@ -624,6 +644,7 @@ class JobRepository:
                 raise InvalidState(
                     f"The import is {job.state}; retry takes a failed, cancelled or stuck one."
                 )
+            self._hold_credential(connection, job.credential_id)
             connection.execute(delete(JobStep).where(JobStep.job_id == job.id))
             self._claim_number(connection, job)
             self._move(

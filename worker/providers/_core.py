@@ -81,6 +81,8 @@ class Provider(Protocol):
     name: ClassVar[ProviderName]
     credentials_model: ClassVar[type[Credentials]]
     modes: ClassVar[frozenset[RoutingMode]]
+    #: Shape of the vendor's ids of numbers, matched as a whole.
+    number_id_shape: ClassVar[str]
 
     @classmethod
     def connect(cls, credentials: Credentials, settings: Settings, attempt: Attempt) -> Self:

@@ -208,6 +208,7 @@ class Twilio:
     name: ClassVar[ProviderName] = ProviderName.TWILIO
     credentials_model: ClassVar[type[Credentials]] = TwilioCredentials
     modes: ClassVar[frozenset[RoutingMode]] = frozenset(RoutingMode)
+    number_id_shape: ClassVar[str] = "PN[0-9a-fA-F]{32}"
 
     def __init__(
         self, credentials: TwilioCredentials, settings: Settings, attempt: Attempt

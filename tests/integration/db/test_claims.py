@@ -10,6 +10,8 @@ import pytest
 from tests.integration.db.conftest import Bench
 from worker.db.records import Claim, NoClaim
 from worker.domain.errors import (
+    CredentialInUse,
+    CredentialNotFound,
     InvalidState,
     LeaseLost,
     NumberAlreadyImported,
@@ -277,3 +279,20 @@ def test_one_key_makes_one_job(bench: Bench, at_once: AtOnce) -> None:
     assert results.count(True) == 1
     assert results.count(False) == 7
     assert bench.sql("SELECT count(*) FROM import_jobs")[0][0] == 1
+
+
+def test_a_credential_cannot_go_while_a_job_that_needs_it_is_stored(bench: Bench) -> None:
+    bench.directory.delete_credential(bench.credential_id)
+    with pytest.raises(CredentialNotFound):
+        bench.jobs.submit(bench.new_job(), None)
+    assert bench.sql("SELECT 1 FROM import_jobs UNION SELECT 1 FROM phone_numbers") == []
+
+
+def test_a_credential_in_use_cannot_go(bench: Bench) -> None:
+    job_id = bench.submit()
+    with pytest.raises(CredentialInUse):
+        bench.directory.delete_credential(bench.credential_id)
+    bench.jobs.cancel(job_id)
+    bench.directory.delete_credential(bench.credential_id)
+    with pytest.raises(CredentialNotFound):
+        bench.jobs.retry(job_id)
