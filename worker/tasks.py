@@ -73,7 +73,7 @@ def _obey(task: Any, outcome: Outcome, import_id: str) -> None:  # noqa: ANN401 
         case RetryIn(seconds=seconds, error=error):
             # The chain's rest travels with the retry. Never inside a broad except: Retry is raised
             # after its message was sent.
-            raise task.retry(exc=error, countdown=seconds, max_retries=None)
+            raise task.retry(exc=error, countdown=seconds)
         case Next.END:
             _end(task)
         case Next.UNDO:
@@ -92,11 +92,14 @@ def _end(task: Any) -> None:  # noqa: ANN401 -- a Celery task
 
 
 def _make(step: Step) -> tuple[Any, Any]:
-    @app.task(name=f"imports.{step.name}", bind=True, throws=(TrunklineError,))
+    # How often is the step's policy to say; Celery itself would give up after three retries.
+    options: dict[str, Any] = {"bind": True, "throws": (TrunklineError,), "max_retries": None}
+
+    @app.task(name=f"imports.{step.name}", **options)
     def run(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
         _obey(self, _worker()[1].run(step, _uuid(import_id)), import_id)
 
-    @app.task(name=f"imports.{step.name}.undo", bind=True, throws=(TrunklineError,))
+    @app.task(name=f"imports.{step.name}.undo", **options)
     def undo(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
         _obey(self, _worker()[1].undo(step, _uuid(import_id)), import_id)
 

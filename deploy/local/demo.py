@@ -68,7 +68,7 @@ class _Demonstration:
         self._complaints: list[str] = []
 
     def run(self) -> list[str]:
-        _title(self._console, f"POST /v1/imports: {FIRST}, answered by our webhook")
+        _title(self._console, f"POST /v1/imports: {FIRST}, routed to our webhook")
         self._import_well([self._account.order(FIRST)])
         _title(self._console, "Two more at once: one over a SIP trunk, one by webhook")
         trunk, webhook = SIDE_BY_SIDE

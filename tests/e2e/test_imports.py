@@ -282,3 +282,23 @@ def test_a_rate_limited_account_waits_and_others_go_on(rig: Rig) -> None:
     job = rig.wait([slow])[slow]
     assert job["status"] == "active"
     assert job["steps"][0]["attempts"] == 1, "waiting out a limit is no failed attempt"
+
+
+def test_a_step_that_succeeds_on_its_last_attempt_is_a_success(rig: Rig) -> None:
+    customer = rig.customer()
+    rig.fault(
+        account=customer.sid, step="check_ownership", action="status", status=503, times=3 * 7
+    )
+    import_id = rig.submit(customer)["id"]
+    job = rig.wait([import_id])[import_id]
+    assert not verdict(rig, Scene(mode="webhook", fails=False), {import_id: customer})
+    assert [step["attempts"] for step in job["steps"]][:3] == [1, 8, 1]
+
+
+def test_a_provider_that_stays_away_ends_the_import_and_leaves_nothing(rig: Rig) -> None:
+    customer = rig.customer()
+    rig.fault(account=customer.sid, step="route_number", action="status", status=503, times=None)
+    import_id = rig.submit(customer)["id"]
+    job = rig.wait([import_id])[import_id]
+    assert (job["status"], job["error"]["code"]) == ("failed", "provider_unavailable")
+    assert not verdict(rig, Scene(mode="webhook", fails=True), {import_id: customer})

@@ -40,7 +40,7 @@ class Leases:
         )
         with self._lock:
             self._held[key] = lease
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._beat_forever, name="heartbeat", daemon=True
                 )

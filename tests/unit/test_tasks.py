@@ -1,0 +1,67 @@
+"""What the broker, Flower and an older release's queue rely on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import make_settings
+from worker import tasks
+from worker.celery_app import CONTROL_QUEUE, QUEUE, app, configuration
+from worker.domain.job import StepName
+from worker.settings import load
+from worker.steps._guard import LONGEST_COUNTDOWN
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Celery looks into its configuration as soon as a task is looked at."""
+    settings = make_settings("postgresql://127.0.0.1:1/d")
+    for name, value in {
+        "TRUNKLINE_ENV": "development",
+        "TRUNKLINE_DATABASE_URL": settings.database_url.get_secret_value(),
+        "TRUNKLINE_BROKER_URL": settings.broker_url.get_secret_value(),
+        "TRUNKLINE_VAULT_KEYS": settings.vault_keys[0].get_secret_value(),
+        "TRUNKLINE_PUBLIC_BASE_URL": settings.public_base_url,
+        "LIVEKIT_URL": settings.livekit_url,
+        "LIVEKIT_API_KEY": settings.livekit_api_key,
+        "LIVEKIT_API_SECRET": settings.livekit_api_secret.get_secret_value(),
+        "LIVEKIT_SIP_URI": settings.livekit_sip_uri,
+    }.items():
+        monkeypatch.setenv(name, value)
+    load.cache_clear()
+    yield
+    load.cache_clear()
+
+
+@pytest.mark.parametrize("step", StepName)
+def test_a_step_has_a_task_and_an_undo_of_its_name(step: StepName) -> None:
+    run, undo = tasks.TASKS[step]
+    assert (run.name, undo.name) == (f"imports.{step}", f"imports.{step}.undo")
+    for task in (run, undo):
+        # With a number here Celery would fail the task after as many retries.
+        assert task.max_retries is None
+        assert list(inspect.signature(task.run).parameters) == ["import_id"], "only the id travels"
+
+
+def test_every_task_has_a_name_that_says_what_it_is() -> None:
+    own = {name for name in app.tasks if not name.startswith("celery.")}
+    steps = {f"imports.{step}{undo}" for step in StepName for undo in ("", ".undo")}
+    assert own == steps | {"imports.start", "imports.sweep"}
+
+
+def test_no_wait_in_the_broker_reaches_the_visibility_timeout() -> None:
+    found = configuration(make_settings("postgresql://h/d"))
+    visibility = found["broker_transport_options"]["visibility_timeout"]
+    assert visibility == found["visibility_timeout"]
+    assert visibility >= 2 * LONGEST_COUNTDOWN
+
+
+def test_the_broker_keeps_no_results_and_runs_no_code() -> None:
+    found = configuration(make_settings("postgresql://h/d"))
+    assert found["result_backend"] is None
+    assert found["accept_content"] == ["json"]
+    assert found["task_routes"] == {"imports.sweep": {"queue": CONTROL_QUEUE}}
+    assert found["task_default_queue"] == QUEUE
