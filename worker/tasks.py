@@ -16,6 +16,7 @@ import structlog
 
 from worker import metrics
 from worker.celery_app import BROKER_ERRORS, app, queue_length
+from worker.db.claims import Claims
 from worker.db.directory import Directory
 from worker.db.engine import DATABASE_ERRORS, make_engine
 from worker.db.repository import JobRepository
@@ -51,6 +52,7 @@ def _worker() -> tuple[Runtime, Guard]:
             _runtime = Runtime(
                 settings=settings,
                 jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
+                claims=Claims(engine, resend_after_seconds=settings.resend_after_seconds),
                 directory=Directory(engine),
                 vault=Vault(settings.vault_keys),
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar
 
+from worker.db.claims import Claims
 from worker.db.directory import Directory
 from worker.db.records import Claim
 from worker.db.repository import JobRepository
@@ -15,13 +16,7 @@ from worker.db.vault import Vault
 from worker.domain.errors import LeaseLost, TransientError
 from worker.domain.job import Attempt, Lease, Retry, StepName
 from worker.domain.spec import ImportSecrets, ImportSpec
-from worker.domain.values import (
-    CallbackUrls,
-    ImportTag,
-    Objects,
-    Routing,
-    format_id,
-)
+from worker.domain.values import CallbackUrls, ImportTag, Objects, Routing, format_id
 from worker.livekit import LiveKit
 from worker.providers import PROVIDERS, Provider
 from worker.settings import Settings
@@ -73,6 +68,7 @@ class Runtime:
 
     settings: Settings
     jobs: JobRepository
+    claims: Claims
     directory: Directory
     vault: Vault
 
@@ -115,7 +111,7 @@ class Context:
         Raises:
             LeaseLost: another worker owns the job now.
         """
-        self.runtime.jobs.record_objects(self.claim, objects)
+        self.runtime.claims.record_objects(self.claim, objects)
 
     @property
     def objects(self) -> Objects:

@@ -79,7 +79,7 @@ class Guard:
         self._runtime = runtime
         self._lease_seconds = settings.lease_seconds
         self._leases = Leases(
-            runtime.jobs,
+            runtime.claims,
             lease_seconds=settings.lease_seconds,
             heartbeat_seconds=settings.heartbeat_seconds,
         )
@@ -90,7 +90,7 @@ class Guard:
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
         granted_at = time.monotonic()
-        claim = self._runtime.jobs.begin_step(
+        claim = self._runtime.claims.begin_step(
             job_id, step.name, attempts=step.retry.attempts, lease_seconds=self._lease_seconds
         )
         if isinstance(claim, NoClaim):
@@ -99,7 +99,7 @@ class Guard:
         def work(ctx: Context) -> Next:
             done = step.run(ctx)
             sealed = None if done.secret is None else self._runtime.vault.seal(done.secret)
-            following = self._runtime.jobs.finish_step(claim, output=done.output, sealed=sealed)
+            following = self._runtime.claims.finish_step(claim, output=done.output, sealed=sealed)
             return Next.GO_ON if following is not None else self._after_last(job_id)
 
         return self._attempt(claim, granted_at, work, step.retry)
@@ -110,7 +110,7 @@ class Guard:
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
         granted_at = time.monotonic()
-        claim = self._runtime.jobs.begin_undo(
+        claim = self._runtime.claims.begin_undo(
             job_id, step.name, attempts=UNDO.attempts, lease_seconds=self._lease_seconds
         )
         if isinstance(claim, NoClaim):
@@ -118,7 +118,7 @@ class Guard:
 
         def work(ctx: Context) -> Next:
             step.undo(ctx)
-            following = self._runtime.jobs.finish_undo(claim)
+            following = self._runtime.claims.finish_undo(claim)
             return Next.END if following is None else Next.GO_ON
 
         return self._attempt(claim, granted_at, work, UNDO)
@@ -184,7 +184,7 @@ class Guard:
         delay = max(delay, settle or 0.0)
         refund = False
         if isinstance(error, ProviderRateLimited):
-            self._runtime.jobs.limit_account(
+            self._runtime.claims.limit_account(
                 claim.job.provider, claim.job.account_ref, seconds=delay
             )
             # Everybody who waited starts at the same time otherwise, and is limited again.
@@ -194,7 +194,7 @@ class Guard:
         _log.warning(
             "step will be tried again", code=error.code, seconds=round(delay, 3), by_sweep=by_sweep
         )
-        waits = self._runtime.jobs.retry_later(
+        waits = self._runtime.claims.retry_later(
             claim, error, delay=delay, by_sweep=by_sweep, settle=settle, refund=refund
         )
         if not waits:
@@ -205,11 +205,11 @@ class Guard:
         settings = self._runtime.settings
         if claim.undo:
             _log.error("undo failed, the job is stuck", code=error.code)
-            self._runtime.jobs.stick(claim, UndoFailed(error.message))
+            self._runtime.claims.stick(claim, UndoFailed(error.message))
             return Failed(error=error, stuck=True)
         unknown = isinstance(error, TransientError) and error.outcome_unknown
         _log.warning("step failed", code=error.code)
-        self._runtime.jobs.fail(claim, error, settle=settings.settle_seconds if unknown else None)
+        self._runtime.claims.fail(claim, error, settle=settings.settle_seconds if unknown else None)
         return Failed(error=error, stuck=False)
 
 

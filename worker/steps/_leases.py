@@ -10,9 +10,9 @@ from uuid import UUID
 
 import structlog
 
+from worker.db.claims import Claims
 from worker.db.engine import DATABASE_ERRORS
 from worker.db.records import Claim
-from worker.db.repository import JobRepository
 from worker.domain.job import Lease
 
 _log = structlog.get_logger()
@@ -21,10 +21,8 @@ _log = structlog.get_logger()
 class Leases:
     """The claims that this process works on; one daemon thread renews them."""
 
-    def __init__(
-        self, jobs: JobRepository, *, lease_seconds: float, heartbeat_seconds: float
-    ) -> None:
-        self._jobs = jobs
+    def __init__(self, claims: Claims, *, lease_seconds: float, heartbeat_seconds: float) -> None:
+        self._claims = claims
         self._lease_seconds = lease_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._held: dict[tuple[UUID, int], Lease] = {}
@@ -62,7 +60,7 @@ class Leases:
     def _beat(self, keys: list[tuple[UUID, int]]) -> None:
         started = time.monotonic()
         try:
-            alive = self._jobs.heartbeat(keys, lease_seconds=self._lease_seconds)
+            alive = self._claims.heartbeat(keys, lease_seconds=self._lease_seconds)
         except DATABASE_ERRORS as error:
             # The leases run out if this goes on, and the steps stop before their next call.
             _log.warning("heartbeat failed", error=type(error).__name__)

@@ -28,6 +28,7 @@ from deploy.local.service import Service as Process
 from deploy.local.services import Surroundings, api
 from deploy.local.waiting import LOOPBACK, free_port, wait_until
 from tests.conftest import make_settings
+from worker.db.claims import Claims
 from worker.db.directory import Directory
 from worker.db.engine import make_engine
 from worker.db.records import Claim, JobRecord
@@ -106,6 +107,7 @@ class Platform:
     engine: Engine
     service: Service
     jobs: JobRepository
+    claims: Claims
     directory: Directory
     _transport: httpx.HTTPTransport = field(
         default_factory=lambda: httpx.HTTPTransport(
@@ -167,7 +169,7 @@ class Platform:
 
     def begin(self, import_id: str, step: StepName = StepName.VALIDATE_CREDENTIALS) -> Claim:
         job_id = self.job(import_id).id
-        claim = self.jobs.begin_step(job_id, step, attempts=3, lease_seconds=30)
+        claim = self.claims.begin_step(job_id, step, attempts=3, lease_seconds=30)
         assert isinstance(claim, Claim), claim
         return claim
 
@@ -182,20 +184,20 @@ class Platform:
                     number_id, provider_number_id="PN1", country="US", sms_capable=True
                 )
             found = output if step is StepName.CHECK_OWNERSHIP else {}
-            self.jobs.finish_step(claim, output=found, sealed=None)
+            self.claims.finish_step(claim, output=found, sealed=None)
 
     def fail(self, import_id: str, error: TrunklineError) -> None:
         """Lets the first step fail for good and undoes it."""
-        self.jobs.fail(self.begin(import_id), error, settle=None)
-        self.jobs.finish_undo(self.begin_undo(import_id))
+        self.claims.fail(self.begin(import_id), error, settle=None)
+        self.claims.finish_undo(self.begin_undo(import_id))
 
     def stick(self, import_id: str, error: TrunklineError, left: str) -> None:
         """Lets the first step fail for good, and its undo too."""
-        self.jobs.fail(self.begin(import_id), error, settle=None)
-        self.jobs.stick(self.begin_undo(import_id), UndoFailed(left))
+        self.claims.fail(self.begin(import_id), error, settle=None)
+        self.claims.stick(self.begin_undo(import_id), UndoFailed(left))
 
     def begin_undo(self, import_id: str) -> Claim:
-        claim = self.jobs.begin_undo(
+        claim = self.claims.begin_undo(
             self.job(import_id).id, StepName.VALIDATE_CREDENTIALS, attempts=3, lease_seconds=30
         )
         assert isinstance(claim, Claim), claim
@@ -262,6 +264,7 @@ def platform(
         engine=engine,
         service=Service.from_settings(settings),
         jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
+        claims=Claims(engine, resend_after_seconds=settings.resend_after_seconds),
         directory=Directory(engine),
     )
     yield platform

@@ -198,8 +198,8 @@ def test_a_long_poll_without_a_version_ends_with_the_import(
     claim = platform.begin(import_id)
     time.sleep(0.4)
     assert not answer.done()
-    platform.jobs.fail(claim, ProviderUnavailable(), settle=None)
-    platform.jobs.finish_undo(platform.begin_undo(import_id))
+    platform.claims.fail(claim, ProviderUnavailable(), settle=None)
+    platform.claims.finish_undo(platform.begin_undo(import_id))
 
     found = answer.result(5)
     assert (found.status_code, found.json()["status"]) == (200, "failed")
@@ -237,10 +237,10 @@ def test_a_version_that_is_old_already_is_answered_at_once(
 
 def test_steps_show_attempts_times_errors_and_warnings(platform: Platform, tenant: Tenant) -> None:
     import_id = tenant.submit()["id"]
-    platform.jobs.finish_step(
+    platform.claims.finish_step(
         platform.begin(import_id), output={"warnings": ["The account is a trial."]}, sealed=None
     )
-    platform.jobs.retry_later(
+    platform.claims.retry_later(
         platform.begin(import_id, StepName.CHECK_OWNERSHIP),
         ProviderUnavailable(),
         delay=30,

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
+from worker.db.claims import Claims
 from worker.db.directory import Directory
 from worker.db.engine import make_engine
 from worker.db.records import Claim, JobRecord, NewJob
@@ -28,6 +29,7 @@ class Bench:
 
     engine: Engine
     jobs: JobRepository
+    claims: Claims
     directory: Directory
     vault: Vault
     organization_id: UUID
@@ -66,12 +68,12 @@ class Bench:
         return job.id
 
     def begin(self, job_id: UUID, step: StepName, *, lease_seconds: float = 30) -> Claim:
-        claim = self.jobs.begin_step(job_id, step, attempts=3, lease_seconds=lease_seconds)
+        claim = self.claims.begin_step(job_id, step, attempts=3, lease_seconds=lease_seconds)
         assert isinstance(claim, Claim), claim
         return claim
 
     def finish(self, claim: Claim) -> StepName | None:
-        return self.jobs.finish_step(claim, output={}, sealed=None)
+        return self.claims.finish_step(claim, output={}, sealed=None)
 
     def run_to(self, job_id: UUID, step: StepName) -> Claim:
         """Does every step before this one and claims it."""
@@ -116,6 +118,7 @@ def bench(settings: Settings) -> Iterator[Bench]:
     yield Bench(
         engine=engine,
         jobs=JobRepository(engine, resend_after_seconds=2),
+        claims=Claims(engine, resend_after_seconds=2),
         directory=directory,
         vault=vault,
         organization_id=organization_id,

@@ -40,7 +40,7 @@ def test_a_job_runs_from_queued_to_active(bench: Bench) -> None:
 def test_one_of_many_copies_gets_the_step(bench: Bench, at_once: AtOnce) -> None:
     job_id = bench.submit()
     results = at_once(
-        8, lambda _: bench.jobs.begin_step(job_id, FIRST, attempts=3, lease_seconds=30)
+        8, lambda _: bench.claims.begin_step(job_id, FIRST, attempts=3, lease_seconds=30)
     )
     assert sum(isinstance(result, Claim) for result in results) == 1
     assert results.count(NoClaim.NOT_OURS) == 7
@@ -50,8 +50,8 @@ def test_one_of_many_copies_gets_the_step(bench: Bench, at_once: AtOnce) -> None
 def test_a_finished_step_is_passed_and_a_later_one_waits(bench: Bench) -> None:
     job_id = bench.submit()
     bench.finish(bench.begin(job_id, FIRST))
-    assert bench.jobs.begin_step(job_id, FIRST, attempts=3, lease_seconds=30) is NoClaim.PASSED
-    assert bench.jobs.begin_step(job_id, LAST, attempts=3, lease_seconds=30) is NoClaim.NOT_OURS
+    assert bench.claims.begin_step(job_id, FIRST, attempts=3, lease_seconds=30) is NoClaim.PASSED
+    assert bench.claims.begin_step(job_id, LAST, attempts=3, lease_seconds=30) is NoClaim.NOT_OURS
 
 
 def test_a_dead_workers_step_is_taken_over_and_its_late_writes_change_nothing(
@@ -63,17 +63,17 @@ def test_a_dead_workers_step_is_taken_over_and_its_late_writes_change_nothing(
     successor = bench.begin(job_id, FIRST)
     assert (successor.attempt, successor.fence) == (2, dead.fence + 1)
     with pytest.raises(LeaseLost):
-        bench.jobs.record_objects(dead, {"trunk": "late"})
+        bench.claims.record_objects(dead, {"trunk": "late"})
     with pytest.raises(LeaseLost):
         bench.finish(dead)
     with pytest.raises(LeaseLost):
-        bench.jobs.fail(dead, NumberNotOwned(), settle=None)
+        bench.claims.fail(dead, NumberNotOwned(), settle=None)
     with pytest.raises(LeaseLost):
-        bench.jobs.retry_later(dead, ProviderUnavailable(), delay=1, by_sweep=False, settle=None)
-    assert bench.jobs.heartbeat(
+        bench.claims.retry_later(dead, ProviderUnavailable(), delay=1, by_sweep=False, settle=None)
+    assert bench.claims.heartbeat(
         [(job_id, dead.fence), (job_id, successor.fence)], lease_seconds=30
     ) == {(job_id, successor.fence)}
-    bench.jobs.record_objects(successor, {"trunk": "TK1"})
+    bench.claims.record_objects(successor, {"trunk": "TK1"})
     assert bench.finish(successor) is SECOND
     assert bench.get(job_id).steps[FIRST].objects == {"trunk": "TK1"}
 
@@ -83,7 +83,7 @@ def test_a_step_that_kills_its_worker_runs_out_of_attempts(bench: Bench) -> None
     for _ in range(3):
         bench.begin(job_id, FIRST)
         bench.expire_lease(job_id)
-    assert bench.jobs.begin_step(job_id, FIRST, attempts=3, lease_seconds=30) is NoClaim.UNDOING
+    assert bench.claims.begin_step(job_id, FIRST, attempts=3, lease_seconds=30) is NoClaim.UNDOING
     job = bench.get(job_id)
     assert (job.state, job.error_code) == (JobState.UNDOING, "internal_error")
 
@@ -92,33 +92,33 @@ def test_nobody_begins_before_the_next_attempt_is_due(bench: Bench) -> None:
     job_id = bench.submit()
     claim = bench.begin(job_id, FIRST)
     error = ProviderUnavailable()
-    assert bench.jobs.retry_later(claim, error, delay=60, by_sweep=True, settle=None)
-    assert bench.jobs.begin_step(job_id, FIRST, attempts=3, lease_seconds=1) is NoClaim.NOT_OURS
+    assert bench.claims.retry_later(claim, error, delay=60, by_sweep=True, settle=None)
+    assert bench.claims.begin_step(job_id, FIRST, attempts=3, lease_seconds=1) is NoClaim.NOT_OURS
     record = bench.get(job_id).steps[FIRST]
     assert (record.error_code, record.attempts) == ("provider_unavailable", 1)
 
 
 def test_a_rate_limited_account_holds_back_all_of_its_jobs_and_no_other(bench: Bench) -> None:
     limited, other = bench.submit(), bench.submit("+12025550123", account_ref="AC2")
-    bench.jobs.limit_account("twilio", "AC1", seconds=60)
-    assert bench.jobs.begin_step(limited, FIRST, attempts=3, lease_seconds=1) is NoClaim.NOT_OURS
+    bench.claims.limit_account("twilio", "AC1", seconds=60)
+    assert bench.claims.begin_step(limited, FIRST, attempts=3, lease_seconds=1) is NoClaim.NOT_OURS
     assert bench.get(limited).steps == {}
     bench.begin(other, FIRST)
 
 
 def test_a_shorter_limit_does_not_shorten_a_longer_one(bench: Bench) -> None:
-    bench.jobs.limit_account("twilio", "AC1", seconds=60)
-    bench.jobs.limit_account("twilio", "AC1", seconds=0)
+    bench.claims.limit_account("twilio", "AC1", seconds=60)
+    bench.claims.limit_account("twilio", "AC1", seconds=0)
     job_id = bench.submit()
-    assert bench.jobs.begin_step(job_id, FIRST, attempts=3, lease_seconds=1) is NoClaim.NOT_OURS
+    assert bench.claims.begin_step(job_id, FIRST, attempts=3, lease_seconds=1) is NoClaim.NOT_OURS
 
 
 def _undo_all(bench: Bench, job_id: Any) -> list[StepName]:
     undone = []
     while (step := bench.get(job_id).step) is not None:
-        claim = bench.jobs.begin_undo(job_id, step, attempts=3, lease_seconds=30)
+        claim = bench.claims.begin_undo(job_id, step, attempts=3, lease_seconds=30)
         assert isinstance(claim, Claim)
-        bench.jobs.finish_undo(claim)
+        bench.claims.finish_undo(claim)
         undone.append(step)
     return undone
 
@@ -126,9 +126,9 @@ def _undo_all(bench: Bench, job_id: Any) -> list[StepName]:
 def test_a_failure_is_undone_from_the_failed_step_up(bench: Bench) -> None:
     job_id = bench.submit()
     claim = bench.run_to(job_id, StepName.CONFIGURE_WEBHOOKS)
-    bench.jobs.fail(claim, NumberNotOwned(), settle=None)
+    bench.claims.fail(claim, NumberNotOwned(), settle=None)
     assert bench.get(job_id).state is JobState.UNDOING
-    assert bench.jobs.begin_step(job_id, claim.step, attempts=3, lease_seconds=1) is (
+    assert bench.claims.begin_step(job_id, claim.step, attempts=3, lease_seconds=1) is (
         NoClaim.NOT_OURS
     )
     assert _undo_all(bench, job_id) == [
@@ -148,19 +148,19 @@ def test_a_failure_is_undone_from_the_failed_step_up(bench: Bench) -> None:
 def test_undo_waits_while_a_lost_write_may_still_land(bench: Bench) -> None:
     job_id = bench.submit()
     claim = bench.begin(job_id, FIRST)
-    bench.jobs.fail(claim, ProviderUnavailable(outcome_unknown=True), settle=60)
-    assert bench.jobs.begin_undo(job_id, FIRST, attempts=3, lease_seconds=1) is NoClaim.NOT_OURS
+    bench.claims.fail(claim, ProviderUnavailable(outcome_unknown=True), settle=60)
+    assert bench.claims.begin_undo(job_id, FIRST, attempts=3, lease_seconds=1) is NoClaim.NOT_OURS
     bench.sql("UPDATE job_steps SET unsettled_until = now()")
     bench.make_due(job_id)
-    assert isinstance(bench.jobs.begin_undo(job_id, FIRST, attempts=3, lease_seconds=1), Claim)
+    assert isinstance(bench.claims.begin_undo(job_id, FIRST, attempts=3, lease_seconds=1), Claim)
 
 
 def test_a_stuck_job_keeps_its_number_and_can_be_resumed(bench: Bench) -> None:
     job_id = bench.submit()
-    bench.jobs.fail(bench.begin(job_id, FIRST), NumberNotOwned(), settle=None)
-    claim = bench.jobs.begin_undo(job_id, FIRST, attempts=3, lease_seconds=30)
+    bench.claims.fail(bench.begin(job_id, FIRST), NumberNotOwned(), settle=None)
+    claim = bench.claims.begin_undo(job_id, FIRST, attempts=3, lease_seconds=30)
     assert isinstance(claim, Claim)
-    bench.jobs.stick(claim, UndoFailed("the trunk is in use"))
+    bench.claims.stick(claim, UndoFailed("the trunk is in use"))
     job = bench.get(job_id)
     assert (job.state, job.undo_error_step, job.undo_error_message) == (
         JobState.STUCK,
@@ -176,11 +176,13 @@ def test_a_stuck_job_keeps_its_number_and_can_be_resumed(bench: Bench) -> None:
 
 def test_undo_that_kills_its_worker_ends_stuck(bench: Bench) -> None:
     job_id = bench.submit()
-    bench.jobs.fail(bench.begin(job_id, FIRST), NumberNotOwned(), settle=None)
+    bench.claims.fail(bench.begin(job_id, FIRST), NumberNotOwned(), settle=None)
     for _ in range(2):
-        assert isinstance(bench.jobs.begin_undo(job_id, FIRST, attempts=2, lease_seconds=1), Claim)
+        assert isinstance(
+            bench.claims.begin_undo(job_id, FIRST, attempts=2, lease_seconds=1), Claim
+        )
         bench.expire_lease(job_id)
-    assert bench.jobs.begin_undo(job_id, FIRST, attempts=2, lease_seconds=1) is NoClaim.NOT_OURS
+    assert bench.claims.begin_undo(job_id, FIRST, attempts=2, lease_seconds=1) is NoClaim.NOT_OURS
     assert bench.get(job_id).state is JobState.STUCK
 
 
@@ -222,7 +224,7 @@ def test_cancelling_after_a_failed_attempt_does_not_try_again(bench: Bench) -> N
     job_id = bench.submit()
     claim = bench.begin(job_id, FIRST)
     bench.jobs.cancel(job_id)
-    waits = bench.jobs.retry_later(
+    waits = bench.claims.retry_later(
         claim, ProviderUnavailable(), delay=1, by_sweep=False, settle=None
     )
     assert not waits
@@ -240,7 +242,7 @@ def test_an_active_import_cannot_be_cancelled_nor_retried(bench: Bench) -> None:
 
 def test_a_failed_import_can_be_tried_again_unless_the_number_is_taken(bench: Bench) -> None:
     job_id = bench.submit()
-    bench.jobs.fail(bench.begin(job_id, FIRST), NumberNotOwned(), settle=None)
+    bench.claims.fail(bench.begin(job_id, FIRST), NumberNotOwned(), settle=None)
     _undo_all(bench, job_id)
     other = bench.submit()
     with pytest.raises(NumberAlreadyImported):

@@ -14,7 +14,7 @@ from worker.settings import Settings
 def test_every_sealed_value_opens_with_the_new_key_alone(bench: Bench, settings: Settings) -> None:
     job_id = bench.submit()
     claim = bench.begin(job_id, StepName.VALIDATE_CREDENTIALS)
-    bench.jobs.finish_step(claim, output={}, sealed=bench.vault.seal({"routing": {}}))
+    bench.claims.finish_step(claim, output={}, sealed=bench.vault.seal({"routing": {}}))
     new = SecretStr(Fernet.generate_key().decode())
     both = Vault((new, *settings.vault_keys))
     assert sum(bench.directory.reseal_all(both.reseal)) == 3

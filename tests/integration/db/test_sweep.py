@@ -43,7 +43,7 @@ def test_a_living_workers_heartbeat_keeps_the_sweep_away(bench: Bench) -> None:
     job_id = bench.submit()
     claim = bench.begin(job_id, FIRST)
     bench.expire_lease(job_id)
-    bench.jobs.heartbeat([(job_id, claim.fence)], lease_seconds=30)
+    bench.claims.heartbeat([(job_id, claim.fence)], lease_seconds=30)
     assert bench.jobs.take_due(limit=10, queue_is_short=True) == []
 
 

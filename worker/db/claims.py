@@ -1,0 +1,406 @@
+"""Who may work on a step, and what an attempt leaves: every query of the guard.
+
+Each method is one transaction; none is open while a provider is called. A claim's fence makes a
+write of a worker that was given up for dead change nothing: it gets ``LeaseLost`` instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, and_, func, literal, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+
+from worker.db.models import Agent, Credential, ImportJob, JobStep, ProviderLimit
+from worker.db.moves import (
+    CLOSED,
+    NOW,
+    ORDER,
+    Moves,
+    in_seconds,
+    is_leased,
+    last_begun,
+    steps_of,
+    update_job,
+    update_step,
+)
+from worker.db.records import Claim, JobRecord, NoClaim, read_job
+from worker.domain.errors import LeaseLost, TrunklineError
+from worker.domain.job import JobState, StepName, StepState
+
+#: A message may arrive this much before its time: clocks of two machines are never quite equal.
+_EARLY: Final = timedelta(milliseconds=250)
+
+
+class Claims:
+    """The rights to work on jobs: taken, kept alive, and given back with what was done."""
+
+    def __init__(self, engine: Engine, *, resend_after_seconds: float) -> None:
+        self._engine = engine
+        self._resend_after = resend_after_seconds
+        self._moves = Moves(resend_after_seconds=resend_after_seconds)
+
+    def begin_step(  # noqa: PLR0911 -- one line a reason, in the order in which they decide
+        self, job_id: UUID, step: StepName, *, attempts: int, lease_seconds: float
+    ) -> Claim | NoClaim:
+        """Claims a step: counts the attempt and takes the lease, before any work.
+
+        ``attempts`` is how many the step's policy allows; a job that has used them up (its worker
+        died each time) is sent to be undone.
+        """
+        with self._engine.begin() as connection:
+            found = self._lock(connection, job_id)
+            if found is None:
+                return NoClaim.NOT_OURS
+            job, credential, dispatch_name, limited_for, now = found
+            if job.state not in (JobState.QUEUED, JobState.RUNNING) or job.step is None:
+                return NoClaim.NOT_OURS
+            if ORDER.index(step) < ORDER.index(job.step):
+                return NoClaim.PASSED
+            if step is not job.step or is_leased(job, now):
+                return NoClaim.NOT_OURS
+            if job.cancel_requested_at is not None:
+                self._moves.start_undo(connection, job, None)
+                return NoClaim.UNDOING
+            if job.next_attempt_at is not None and job.next_attempt_at > now + _EARLY:
+                return NoClaim.NOT_OURS
+            if limited_for is not None:
+                self._moves.postpone(connection, job, limited_for, by_sweep=True)
+                return NoClaim.NOT_OURS
+            used = job.steps[step].attempts if step in job.steps else 0
+            if used >= attempts:
+                self._moves.start_undo(connection, job, _exhausted(job, step))
+                return NoClaim.UNDOING
+            return self._claim(
+                connection,
+                job,
+                Claim(
+                    job=job,
+                    step=step,
+                    undo=False,
+                    attempt=used + 1,
+                    fence=0,
+                    credential_sealed=credential,
+                    agent_dispatch_name=dispatch_name,
+                ),
+                lease_seconds,
+            )
+
+    def begin_undo(  # noqa: PLR0911 -- as begin_step
+        self, job_id: UUID, step: StepName, *, attempts: int, lease_seconds: float
+    ) -> Claim | NoClaim:
+        """Claims the undo of a step; waits while a write of the step may still land."""
+        with self._engine.begin() as connection:
+            found = self._lock(connection, job_id)
+            if found is None:
+                return NoClaim.NOT_OURS
+            job, credential, dispatch_name, limited_for, now = found
+            if job.state is not JobState.UNDOING or job.step is None:
+                return NoClaim.NOT_OURS
+            if ORDER.index(step) > ORDER.index(job.step):
+                return NoClaim.PASSED
+            if step is not job.step or is_leased(job, now):
+                return NoClaim.NOT_OURS
+            if job.next_attempt_at is not None and job.next_attempt_at > now + _EARLY:
+                return NoClaim.NOT_OURS
+            record = job.steps[step]
+            wait = max(
+                limited_for or 0.0,
+                0.0
+                if record.unsettled_until is None
+                else (record.unsettled_until - now).total_seconds(),
+            )
+            if wait > 0:
+                self._moves.postpone(connection, job, wait, by_sweep=True)
+                return NoClaim.NOT_OURS
+            if record.undo_attempts >= attempts:
+                self._moves.stick(connection, job, step, "undo_failed", record.error_message or "")
+                return NoClaim.NOT_OURS
+            return self._claim(
+                connection,
+                job,
+                Claim(
+                    job=job,
+                    step=step,
+                    undo=True,
+                    attempt=record.undo_attempts + 1,
+                    fence=0,
+                    credential_sealed=credential,
+                    agent_dispatch_name=dispatch_name,
+                ),
+                lease_seconds,
+            )
+
+    def _lock(
+        self, connection: Connection, job_id: UUID
+    ) -> tuple[JobRecord, bytes, str | None, float | None, datetime] | None:
+        """Locks a job's row; also returns its secrets, its agent and its account's rate limit."""
+        query = (
+            select(
+                ImportJob.__table__,
+                Credential.sealed.label("credential_sealed"),
+                Agent.dispatch_name,
+                ProviderLimit.until.label("limited_until"),
+                NOW.label("now"),
+            )
+            .join(Credential, Credential.id == ImportJob.credential_id)
+            .outerjoin(Agent, Agent.id == ImportJob.agent_id)
+            .outerjoin(
+                ProviderLimit,
+                and_(
+                    ProviderLimit.provider == ImportJob.provider,
+                    ProviderLimit.account_ref == ImportJob.account_ref,
+                ),
+            )
+            .where(ImportJob.id == job_id)
+            .with_for_update(of=ImportJob.__table__)
+        )
+        row = connection.execute(query).first()
+        if row is None:
+            return None
+        limited_for = None
+        if row.limited_until is not None and row.limited_until > row.now:
+            limited_for = (row.limited_until - row.now).total_seconds()
+        job = read_job(row, steps_of(connection, job_id))
+        return job, row.credential_sealed, row.dispatch_name, limited_for, row.now
+
+    def _claim(
+        self, connection: Connection, job: JobRecord, claim: Claim, lease_seconds: float
+    ) -> Claim:
+        values = {
+            "fence": ImportJob.fence + 1,
+            "lease_until": in_seconds(lease_seconds),
+            "due_at": in_seconds(lease_seconds),
+            "next_attempt_at": None,
+            "started_at": func.coalesce(ImportJob.started_at, NOW),
+        }
+        if job.state is JobState.QUEUED:
+            fence = self._moves.move(connection, job, JobState.RUNNING, **values)
+        else:
+            fence = connection.execute(
+                update(ImportJob)
+                .where(ImportJob.id == job.id)
+                .values(**values, version=ImportJob.version + 1, updated_at=NOW)
+                .returning(ImportJob.fence)
+            ).scalar_one()
+        if claim.undo:
+            connection.execute(
+                update_step(job.id, claim.step).values(
+                    state=StepState.UNDOING, undo_attempts=JobStep.undo_attempts + 1
+                )
+            )
+        else:
+            begun = insert(JobStep).values(
+                job_id=job.id,
+                step=claim.step,
+                state=StepState.RUNNING,
+                attempts=1,
+                started_at=NOW,
+            )
+            connection.execute(
+                begun.on_conflict_do_update(
+                    index_elements=["job_id", "step"],
+                    set_={"state": StepState.RUNNING, "attempts": JobStep.attempts + 1},
+                )
+            )
+        return Claim(**{**vars(claim), "fence": fence})
+
+    def heartbeat(
+        self, held: Sequence[tuple[UUID, int]], *, lease_seconds: float
+    ) -> set[tuple[UUID, int]]:
+        """Extends the leases of a living worker; returns the (job, fence) that are still its."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(
+                update(ImportJob)
+                .where(
+                    tuple_(ImportJob.id, ImportJob.fence).in_(held),
+                    ImportJob.lease_until.is_not(None),
+                )
+                .values(lease_until=in_seconds(lease_seconds), due_at=in_seconds(lease_seconds))
+                .returning(ImportJob.id, ImportJob.fence)
+            )
+            return {(row.id, row.fence) for row in rows}
+
+    # While working
+
+    def record_objects(self, claim: Claim, objects: Mapping[str, str]) -> None:
+        """Writes down ids of outside objects at once, before anything depends on them.
+
+        Raises:
+            LeaseLost: the claim is no longer the latest.
+        """
+        with self._engine.begin() as connection:
+            written = connection.execute(
+                update_step(claim.job.id, claim.step)
+                .where(
+                    ImportJob.id == JobStep.job_id,
+                    ImportJob.fence == claim.fence,
+                    ImportJob.lease_until.is_not(None),
+                )
+                .values(
+                    objects=JobStep.objects.concat(literal(dict(objects), JobStep.objects.type))
+                )
+            )
+            if written.rowcount == 0:
+                raise LeaseLost
+
+    # Ending an attempt
+
+    def finish_step(
+        self, claim: Claim, *, output: Mapping[str, Any], sealed: bytes | None
+    ) -> StepName | None:
+        """Writes what the step found and moves the cursor; returns the next step.
+
+        None means that there is nothing more to do forwards: the job is active, or, if it was
+        cancelled meanwhile, undoing.
+
+        Raises:
+            LeaseLost: the claim is no longer the latest; nothing was written.
+        """
+        place = ORDER.index(claim.step) + 1
+        following = ORDER[place] if place < len(ORDER) else None
+        with self._engine.begin() as connection:
+            job = self._fenced(connection, claim)
+            connection.execute(
+                update_step(job.id, claim.step).values(
+                    state=StepState.DONE,
+                    output=dict(output),
+                    sealed=sealed,
+                    unsettled_until=None,
+                    error_code=None,
+                    error_message=None,
+                    finished_at=NOW,
+                )
+            )
+            if job.cancel_requested_at is not None:
+                self._moves.start_undo(connection, job, None)
+                return None
+            if following is None:
+                self._moves.move(connection, job, JobState.ACTIVE, **CLOSED)
+                return None
+            connection.execute(
+                update_job(job).values(
+                    step=following, lease_until=None, due_at=in_seconds(self._resend_after)
+                )
+            )
+            return following
+
+    def retry_later(
+        self,
+        claim: Claim,
+        error: TrunklineError,
+        *,
+        delay: float,
+        by_sweep: bool,
+        settle: float | None,
+        refund: bool = False,
+    ) -> bool:
+        """Ends an attempt that may succeed later; False if a cancellation makes it undo instead.
+
+        ``by_sweep`` says that no message is sent for the next attempt: the sweep starts it.
+        ``refund`` does not count the attempt.
+        ``settle`` is the time in seconds for which a lost write may still land.
+
+        Raises:
+            LeaseLost: the claim is no longer the latest; nothing was written.
+        """
+        with self._engine.begin() as connection:
+            job = self._fenced(connection, claim)
+            refunded = {"attempts": JobStep.attempts - 1} if refund else {}
+            self._note_error(connection, claim, error, settle, **refunded)
+            if job.cancel_requested_at is not None and not claim.undo:
+                self._moves.start_undo(connection, job, None)
+                return False
+            self._moves.postpone(connection, job, delay, by_sweep=by_sweep)
+            return True
+
+    def fail(self, claim: Claim, error: TrunklineError, *, settle: float | None) -> None:
+        """Ends a step that failed for good: the job begins to be undone, from this step on.
+
+        Raises:
+            LeaseLost: the claim is no longer the latest; nothing was written.
+        """
+        with self._engine.begin() as connection:
+            job = self._fenced(connection, claim)
+            self._note_error(connection, claim, error, settle, state=StepState.FAILED)
+            self._moves.start_undo(connection, job, (claim.step, error.code, error.message))
+
+    def finish_undo(self, claim: Claim) -> StepName | None:
+        """Notes that nothing of a step is left; returns the step to undo next, None at the end.
+
+        Raises:
+            LeaseLost: the claim is no longer the latest; nothing was written.
+        """
+        with self._engine.begin() as connection:
+            job = self._fenced(connection, claim)
+            connection.execute(
+                update_step(job.id, claim.step).values(state=StepState.UNDONE, finished_at=NOW)
+            )
+            following = last_begun(job, before=claim.step)
+            if following is None:
+                self._moves.end_undo(connection, job)
+            else:
+                connection.execute(
+                    update_job(job).values(
+                        step=following, lease_until=None, due_at=in_seconds(self._resend_after)
+                    )
+                )
+            return following
+
+    def stick(self, claim: Claim, error: TrunklineError) -> None:
+        """Ends an undo that failed for good: the job waits for an operator.
+
+        Raises:
+            LeaseLost: the claim is no longer the latest; nothing was written.
+        """
+        with self._engine.begin() as connection:
+            job = self._fenced(connection, claim)
+            self._moves.stick(connection, job, claim.step, error.code, error.message)
+
+    def limit_account(self, provider: str, account_ref: str, *, seconds: float) -> None:
+        """Holds back every job of an account that its provider limits."""
+        limited = insert(ProviderLimit).values(
+            provider=provider, account_ref=account_ref, until=in_seconds(seconds)
+        )
+        with self._engine.begin() as connection:
+            connection.execute(
+                limited.on_conflict_do_update(
+                    index_elements=["provider", "account_ref"],
+                    set_={"until": func.greatest(ProviderLimit.until, limited.excluded.until)},
+                )
+            )
+
+    def _fenced(self, connection: Connection, claim: Claim) -> JobRecord:
+        """Locks the claimed job; LeaseLost if it was claimed since, or turned round."""
+        query = select(ImportJob.__table__).where(ImportJob.id == claim.job.id).with_for_update()
+        row = connection.execute(query).first()
+        if row is None or row.fence != claim.fence or row.lease_until is None:
+            raise LeaseLost
+        return read_job(row, steps_of(connection, claim.job.id))
+
+    @staticmethod
+    def _note_error(
+        connection: Connection,
+        claim: Claim,
+        error: TrunklineError,
+        settle: float | None,
+        **values: Any,  # noqa: ANN401 -- columns of the table
+    ) -> None:
+        if settle is not None:
+            values["unsettled_until"] = in_seconds(settle)
+        connection.execute(
+            update_step(claim.job.id, claim.step).values(
+                error_code=error.code, error_message=error.message, **values
+            )
+        )
+
+
+def _exhausted(job: JobRecord, step: StepName) -> tuple[StepName, str, str]:
+    """The error of a step that ran out of attempts without ever ending one: its worker died."""
+    record = job.steps[step]
+    if record.error_code is not None and record.error_message is not None:
+        return step, record.error_code, record.error_message
+    return step, "internal_error", "The step was interrupted each time it was tried."

@@ -1,0 +1,170 @@
+"""The only writers of a job's state and cursor, for :mod:`repository` and :mod:`claims` to call.
+
+Each takes a job whose row the caller's transaction has locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from worker.db.models import ImportJob, JobStep, PhoneNumber
+from worker.db.records import JobRecord, StepRecord, read_job, read_step, with_values
+from worker.domain.errors import InvalidState
+from worker.domain.job import TRANSITIONS, JobState, StepName, StepState
+
+ORDER: Final = tuple(StepName)
+
+#: The database's clock, also inside a transaction that waited for a lock.
+NOW: Final = func.clock_timestamp()
+
+
+def in_seconds(seconds: float) -> Any:  # noqa: ANN401 -- SQLAlchemy's own type for an expression
+    """The database's time, some seconds from now."""
+    return NOW + timedelta(seconds=seconds)
+
+
+class Moves:
+    """Moves a locked job from state to state, and says when the sweep must step in."""
+
+    def __init__(self, *, resend_after_seconds: float) -> None:
+        self._resend_after = resend_after_seconds
+
+    def move(
+        self,
+        connection: Connection,
+        job: JobRecord,
+        to: JobState,
+        **values: Any,  # noqa: ANN401 -- columns of the table
+    ) -> int:
+        """Moves a locked job to another state, with whatever else changes; returns the fence."""
+        if to not in TRANSITIONS[job.state]:
+            raise InvalidState(f"An import that is {job.state} cannot become {to}.")
+        fence: int = connection.execute(
+            update(ImportJob)
+            .where(ImportJob.id == job.id, ImportJob.state == job.state)
+            .values(state=to, version=ImportJob.version + 1, updated_at=NOW, **values)
+            .returning(ImportJob.fence)
+        ).scalar_one()
+        return fence
+
+    def start_undo(
+        self, connection: Connection, job: JobRecord, error: tuple[StepName, str, str] | None
+    ) -> None:
+        """Turns a job round: undo begins at the last step that began; there may be none."""
+        step, code, message = error or (None, None, None)
+        last = last_begun(job, before=None)
+        self.move(
+            connection,
+            job,
+            JobState.UNDOING,
+            step=last,
+            lease_until=None,
+            next_attempt_at=None,
+            due_at=in_seconds(self._resend_after),
+            error_step=step,
+            error_code=code,
+            error_message=message,
+        )
+        if last is None:
+            undoing = with_values(job, state=JobState.UNDOING, error_code=code)
+            self.end_undo(connection, undoing)
+
+    def end_undo(self, connection: Connection, job: JobRecord) -> None:
+        """Ends an undo: the number is let go, and the job is failed or cancelled."""
+        connection.execute(
+            delete(PhoneNumber).where(
+                PhoneNumber.import_id == job.id, PhoneNumber.status == "pending"
+            )
+        )
+        cancelled = job.error_code is None
+        self.move(connection, job, JobState.CANCELLED if cancelled else JobState.FAILED, **CLOSED)
+
+    def stick(
+        self, connection: Connection, job: JobRecord, step: StepName, code: str, message: str
+    ) -> None:
+        """Leaves a job to an operator: its undo gave up at this step."""
+        connection.execute(update_step(job.id, step).values(state=StepState.STUCK))
+        self.move(
+            connection,
+            job,
+            JobState.STUCK,
+            undo_error_code=code,
+            undo_error_message=message,
+            undo_error_step=step,
+            **{**CLOSED, "step": step},
+        )
+
+    def postpone(
+        self, connection: Connection, job: JobRecord, seconds: float, *, by_sweep: bool
+    ) -> None:
+        """Ends an attempt: nobody may begin before some seconds have passed."""
+        grace = 0 if by_sweep else self._resend_after
+        connection.execute(
+            update_job(job).values(
+                lease_until=None,
+                next_attempt_at=in_seconds(seconds),
+                due_at=in_seconds(seconds + grace),
+                # Nothing waits in the broker for it, however long its queue is.
+                sent_at=None if by_sweep else NOW,
+            )
+        )
+
+
+def lock_job(connection: Connection, job_id: UUID) -> tuple[JobRecord, datetime]:
+    """Locks a job's row; also returns the database's time."""
+    query = (
+        select(ImportJob.__table__, NOW.label("now"))
+        .where(ImportJob.id == job_id)
+        .with_for_update()
+    )
+    row = connection.execute(query).one()
+    return read_job(row, steps_of(connection, job_id)), row.now
+
+
+def steps_of(connection: Connection, job_id: UUID) -> dict[StepName, StepRecord]:
+    """Returns a job's steps that have begun."""
+    rows = connection.execute(select(JobStep.__table__).where(JobStep.job_id == job_id))
+    return {record.step: record for record in map(read_step, rows)}
+
+
+#: What a job that has come to its end no longer has.
+CLOSED: Final[Mapping[str, Any]] = {
+    "step": None,
+    "lease_until": None,
+    "next_attempt_at": None,
+    "due_at": None,
+    "finished_at": NOW,
+}
+
+
+def update_job(job: JobRecord) -> Any:  # noqa: ANN401 -- an Update without its values
+    """An update of a job that its followers see."""
+    return (
+        update(ImportJob)
+        .where(ImportJob.id == job.id)
+        .values(version=ImportJob.version + 1, updated_at=NOW)
+    )
+
+
+def update_step(job_id: UUID, step: StepName) -> Any:  # noqa: ANN401 -- an Update without its values
+    """An update of one step of a job."""
+    return update(JobStep).where(JobStep.job_id == job_id, JobStep.step == step)
+
+
+def is_leased(job: JobRecord, now: datetime) -> bool:
+    """Whether somebody may be working on the job."""
+    return job.lease_until is not None and job.lease_until > now
+
+
+def last_begun(job: JobRecord, *, before: StepName | None) -> StepName | None:
+    """The last step, in order, that began and is not undone yet."""
+    end = len(ORDER) if before is None else ORDER.index(before)
+    for step in reversed(ORDER[:end]):
+        if step in job.steps and job.steps[step].state is not StepState.UNDONE:
+            return step
+    return None
