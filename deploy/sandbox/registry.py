@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy.sandbox.livekit import LiveKit
+from deploy.sandbox.plivo import Plivo
+from deploy.sandbox.telnyx import Telnyx
 from deploy.sandbox.twilio import Twilio
 
 if TYPE_CHECKING:
@@ -15,5 +17,7 @@ def vendors() -> tuple[Vendor, ...]:
     """Every vendor, new and empty."""
     return (
         Twilio(),
+        Telnyx(),
+        Plivo(),
         LiveKit(),
     )

@@ -139,6 +139,8 @@ class TestReset:
         control.post("/reset")
         assert control.get("/state") == {
             "twilio": {"accounts": {}, "reserved_domains": []},
+            "telnyx": {"accounts": {}},
+            "plivo": {"accounts": {}},
             "livekit": {
                 "api_keys": [],
                 "inbound_trunks": {},
