@@ -414,23 +414,19 @@ class Service:
             if (request.sip.username is None) != (request.sip.password is None):
                 raise InvalidRequest("Give sip.username and sip.password together.")
             return parse_sip_host(request.sip.address)
-        platform = self._platform_sip()
+        platform = self._platform_sip(request.provider)
         return None if platform is None else platform[0]
 
-    def _platform_sip(self) -> tuple[str, str, str] | None:
-        """The platform's own SIP login at the provider, from the environment."""
-        found = (
-            self._settings.twilio_trunk_address,
-            self._settings.twilio_sip_username,
-            self._settings.twilio_sip_password,
-        )
-        address, username, password = found
+    def _platform_sip(self, provider: ProviderName) -> tuple[str, str, str] | None:
+        """The platform's own SIP login at a provider, from the environment."""
+        address, username, password = self._settings.platform_sip(provider)
         if address is None and username is None and password is None:
             return None
         if address is None or username is None or password is None:
+            name = provider.upper()
             raise SipTrunkProvisionFailed(
                 "The platform's SIP login is incomplete; the operator must set all of "
-                "TWILIO_TRUNK_ADDRESS, TWILIO_SIP_USERNAME and TWILIO_SIP_PASSWORD, or none."
+                f"{name}_TRUNK_ADDRESS, {name}_SIP_USERNAME and {name}_SIP_PASSWORD, or none."
             )
         return address, username, password.get_secret_value()
 
@@ -438,7 +434,7 @@ class Service:
         username = request.sip.username
         password = request.sip.password.get_secret_value() if request.sip.password else None
         if request.sip.address is None and spec.sip_address is not None:
-            platform = self._platform_sip()
+            platform = self._platform_sip(request.provider)
             assert platform is not None, "it gave the address"
             _, username, password = platform
         return ImportSecrets(
@@ -493,7 +489,7 @@ class Service:
                 "Call status webhooks are not set: their signatures could not be verified with "
                 "these credentials."
             )
-        return found
+        return [*found, *PROVIDERS[spec.provider].notes(spec.routing_mode, sms=spec.sms_enabled)]
 
     def _agent(self, caller: Caller, text: str | None) -> UUID | None:
         if text is None:

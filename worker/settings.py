@@ -28,6 +28,17 @@ TWILIO_SIGNALLING: Final = (
 )
 
 
+#: Signalling addresses of Telnyx, all regions: https://sip.telnyx.com
+TELNYX_SIGNALLING: Final = (
+    "192.76.120.10",
+    "64.16.250.10",
+    "185.246.41.140",
+    "185.246.41.141",
+    "103.115.244.145",
+    "103.115.244.146",
+    "192.76.120.31",
+    "64.16.250.13",
+)
 _SHORTEST_SECRET: Final = 32
 
 
@@ -45,7 +56,9 @@ def _vendor(name: str) -> AliasChoices:
 
 def _split(value: object) -> object:
     """Lists are given with commas, as operators write them."""
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 class Settings(BaseSettings):
@@ -90,6 +103,9 @@ class Settings(BaseSettings):
     database_max_overflow: int = Field(default=20, ge=0)
 
     twilio_signalling_addresses: Annotated[tuple[str, ...], NoDecode] = TWILIO_SIGNALLING
+    telnyx_signalling_addresses: Annotated[tuple[str, ...], NoDecode] = TELNYX_SIGNALLING
+    #: Plivo publishes no list that we know of: without one its webhook mode admits nobody.
+    plivo_signalling_addresses: Annotated[tuple[str, ...], NoDecode] = ()
 
     livekit_url: str = Field(validation_alias=_vendor("LIVEKIT_URL"))
     livekit_api_key: str = Field(validation_alias=_vendor("LIVEKIT_API_KEY"))
@@ -104,7 +120,13 @@ class Settings(BaseSettings):
     twilio_trunking_base_url: str | None = Field(
         default=None, validation_alias=_vendor("TWILIO_TRUNKING_BASE_URL")
     )
-    #: The platform's own SIP termination at Twilio, for imports that bring none; all three or none.
+    telnyx_api_base_url: str | None = Field(
+        default=None, validation_alias=_vendor("TELNYX_API_BASE_URL")
+    )
+    plivo_api_base_url: str | None = Field(
+        default=None, validation_alias=_vendor("PLIVO_API_BASE_URL")
+    )
+    #: The platform's own SIP termination, for imports that bring none; all three or none.
     twilio_trunk_address: str | None = Field(
         default=None, validation_alias=_vendor("TWILIO_TRUNK_ADDRESS")
     )
@@ -114,8 +136,39 @@ class Settings(BaseSettings):
     twilio_sip_password: SecretStr | None = Field(
         default=None, validation_alias=_vendor("TWILIO_SIP_PASSWORD")
     )
+    telnyx_trunk_address: str | None = Field(
+        default=None, validation_alias=_vendor("TELNYX_TRUNK_ADDRESS")
+    )
+    telnyx_sip_username: str | None = Field(
+        default=None, validation_alias=_vendor("TELNYX_SIP_USERNAME")
+    )
+    telnyx_sip_password: SecretStr | None = Field(
+        default=None, validation_alias=_vendor("TELNYX_SIP_PASSWORD")
+    )
+    plivo_trunk_address: str | None = Field(
+        default=None, validation_alias=_vendor("PLIVO_TRUNK_ADDRESS")
+    )
+    plivo_sip_username: str | None = Field(
+        default=None, validation_alias=_vendor("PLIVO_SIP_USERNAME")
+    )
+    plivo_sip_password: SecretStr | None = Field(
+        default=None, validation_alias=_vendor("PLIVO_SIP_PASSWORD")
+    )
+    sip_trunk_address: str | None = Field(
+        default=None, validation_alias=_vendor("SIP_TRUNK_ADDRESS")
+    )
+    sip_sip_username: str | None = Field(default=None, validation_alias=_vendor("SIP_SIP_USERNAME"))
+    sip_sip_password: SecretStr | None = Field(
+        default=None, validation_alias=_vendor("SIP_SIP_PASSWORD")
+    )
 
-    _lists = field_validator("vault_keys", "twilio_signalling_addresses", mode="before")(_split)
+    _lists = field_validator(
+        "vault_keys",
+        "twilio_signalling_addresses",
+        "telnyx_signalling_addresses",
+        "plivo_signalling_addresses",
+        mode="before",
+    )(_split)
 
     @field_validator("public_base_url")
     @classmethod
@@ -137,7 +190,9 @@ class Settings(BaseSettings):
             raise ValueError("LIVEKIT_SIP_URI must look like sip:PROJECT.sip.livekit.cloud")
         return value
 
-    @field_validator("twilio_signalling_addresses")
+    @field_validator(
+        "twilio_signalling_addresses", "telnyx_signalling_addresses", "plivo_signalling_addresses"
+    )
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for address in value:
@@ -159,6 +214,14 @@ class Settings(BaseSettings):
             if not self.livekit_url.startswith(("https://", "wss://")):
                 raise ValueError("LIVEKIT_URL must be https:// or wss:// in production")
         return self
+
+    def platform_sip(self, provider: str) -> tuple[str | None, str | None, SecretStr | None]:
+        """Returns the platform's own SIP termination at a provider: address, user, password."""
+        return (
+            getattr(self, f"{provider}_trunk_address"),
+            getattr(self, f"{provider}_sip_username"),
+            getattr(self, f"{provider}_sip_password"),
+        )
 
     @property
     def call_seconds(self) -> float:

@@ -249,6 +249,8 @@ class TrunkPlan:
 
     #: Where the trunk sends inbound calls: SIP host without scheme; None leaves inbound alone.
     origination_host: str | None
+    #: What inbound calls answer LiveKit's challenge with, where the provider's trunk can.
+    origination_login: SipLogin | None
     #: Who may send outbound calls through the trunk; None leaves outbound alone.
     termination: SipLogin | None
     secure: bool

@@ -81,12 +81,25 @@ class Provider(Protocol):
     name: ClassVar[ProviderName]
     credentials_model: ClassVar[type[Credentials]]
     modes: ClassVar[frozenset[RoutingMode]]
+    #: The modes in which a call that comes through the provider can answer LiveKit's digest
+    #: challenge; in the others the inbound trunk admits the provider's addresses instead.
+    authenticating_modes: ClassVar[frozenset[RoutingMode]]
     #: Shape of the vendor's ids of numbers, matched as a whole.
     number_id_shape: ClassVar[str]
 
     @classmethod
     def connect(cls, credentials: Credentials, settings: Settings, attempt: Attempt) -> Self:
         """Returns an adapter for these credentials; makes no call."""
+
+    @classmethod
+    def notes(cls, mode: RoutingMode, *, sms: bool) -> tuple[str, ...]:
+        """Returns what a caller should know of this mode at this vendor beforehand. Pure."""
+
+    def signalling_addresses(self) -> tuple[str, ...]:
+        """Returns the addresses and networks that the vendor's SIP signalling comes from. Pure.
+
+        Empty if the operator has set none and the vendor publishes none.
+        """
 
     def verify_credentials(self, mode: RoutingMode) -> Account:
         """Proves the credentials with the cheapest call that works for their kind.

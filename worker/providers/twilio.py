@@ -208,6 +208,8 @@ class Twilio:
     name: ClassVar[ProviderName] = ProviderName.TWILIO
     credentials_model: ClassVar[type[Credentials]] = TwilioCredentials
     modes: ClassVar[frozenset[RoutingMode]] = frozenset(RoutingMode)
+    #: TwiML's <Sip> takes a user name and password; the origination of an Elastic SIP trunk none.
+    authenticating_modes: ClassVar[frozenset[RoutingMode]] = frozenset({RoutingMode.WEBHOOK})
     number_id_shape: ClassVar[str] = "PN[0-9a-fA-F]{32}"
 
     def __init__(
@@ -224,6 +226,16 @@ class Twilio:
         """Returns an adapter for these credentials; makes no call."""
         assert isinstance(credentials, TwilioCredentials)
         return cls(credentials, settings, attempt)
+
+    @classmethod
+    def notes(cls, mode: RoutingMode, *, sms: bool) -> tuple[str, ...]:
+        """Returns nothing: SMS does not depend on where voice goes."""
+        del mode, sms
+        return ()
+
+    def signalling_addresses(self) -> tuple[str, ...]:
+        """Returns the signalling networks of Elastic SIP Trunking."""
+        return self._settings.twilio_signalling_addresses
 
     def verify_credentials(self, mode: RoutingMode) -> Account:
         """Lists a number with an API key, which may not read accounts; fetches the account else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worker.domain.errors import SipTrunkProvisionFailed
 from worker.domain.job import StepName
 from worker.domain.values import RoutingMode, SipLogin, SipTransport, TrunkPlan
 from worker.livekit import InboundTrunk, OutboundTrunk, names
@@ -22,16 +23,17 @@ def run(ctx: Context) -> Done:
 
 
 def _inbound(ctx: Context) -> None:
-    # Who may call the trunk is never the number alone. A webhook's answer can carry a login; the
-    # origination of a provider's trunk cannot, so there the carrier's own addresses decide.
-    if ctx.spec.routing_mode is RoutingMode.WEBHOOK:
-        login = SipLogin(
-            username=ctx.secrets.inbound_username, password=ctx.secrets.inbound_password
+    # Who may call the trunk is never the number alone: who can answer a challenge has to, from the
+    # others the carrier's own addresses are admitted.
+    login = _inbound_login(ctx)
+    addresses = ctx.spec.allowed_addresses
+    if login is None and not addresses:
+        addresses = ctx.provider.signalling_addresses()
+    if login is None and not addresses:
+        raise SipTrunkProvisionFailed(
+            "Nobody could call the inbound trunk: give sip.allowed_addresses, or let the operator "
+            f"set TRUNKLINE_{ctx.spec.provider.upper()}_SIGNALLING_ADDRESSES."
         )
-        addresses: tuple[str, ...] = ()
-    else:
-        login = None
-        addresses = ctx.spec.allowed_addresses or ctx.settings.twilio_signalling_addresses
     trunk_id = ctx.livekit.ensure_inbound_trunk(
         InboundTrunk(
             name=names(ctx.tag).inbound,
@@ -75,9 +77,17 @@ def plan(ctx: Context) -> TrunkPlan:
     inbound = ctx.spec.supports_inbound and ctx.spec.routing_mode is RoutingMode.SIP_TRUNK
     return TrunkPlan(
         origination_host=ctx.settings.livekit_sip_host if inbound else None,
+        origination_login=_inbound_login(ctx) if inbound else None,
         termination=_termination(ctx) if ctx.needs_termination else None,
         secure=ctx.spec.sip_transport is SipTransport.TLS,
     )
+
+
+def _inbound_login(ctx: Context) -> SipLogin | None:
+    """What a call must answer LiveKit's challenge with, if it can."""
+    if ctx.spec.routing_mode not in ctx.provider.authenticating_modes:
+        return None
+    return SipLogin(username=ctx.secrets.inbound_username, password=ctx.secrets.inbound_password)
 
 
 def _termination(ctx: Context) -> SipLogin:

@@ -275,6 +275,7 @@ def test_a_changed_plan_is_carried_out(world: World, provider: Provider) -> None
     prepare(provider)
     plan = TrunkPlan(
         origination_host="other.sip.example.com",
+        origination_login=None,
         termination=dataclasses.replace(LOGIN, password="Another-Password-2"),
         secure=True,
     )

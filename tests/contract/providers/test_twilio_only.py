@@ -88,6 +88,7 @@ def test_an_account_that_is_full_is_told_so(world: World, provider: Provider) ->
 def test_a_password_that_the_vendor_finds_weak_is_refused(world: World, provider: Provider) -> None:
     weak = TrunkPlan(
         origination_host=None,
+        origination_login=None,
         termination=SipLogin(username="trunkline-1", password="planted"),
         secure=False,
     )

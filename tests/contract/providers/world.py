@@ -22,7 +22,12 @@ URLS = CallbackUrls(
     sms="https://voice.example.com/callbacks/sms/num_1",
 )
 LOGIN = SipLogin(username="trunkline-1", password="Planted-Password-1")
-PLAN = TrunkPlan(origination_host="project.sip.example.com", termination=LOGIN, secure=False)
+PLAN = TrunkPlan(
+    origination_host="project.sip.example.com",
+    origination_login=None,
+    termination=LOGIN,
+    secure=False,
+)
 
 
 class World:
