@@ -94,6 +94,10 @@ class JobSummary(BaseModel):
     warnings: list[str]
     metadata: dict[str, Any]
     price: float | None
+    carrier: dict[str, str] | None = Field(
+        default=None,
+        description="For a SIP carrier: what to set on its side. The password is the one you sent.",
+    )
     created_at: Timestamp
     updated_at: Timestamp
     started_at: Timestamp | None
@@ -191,6 +195,10 @@ class NumberOut(BaseModel):
     dispatch_rule_id: str | None
     metadata: dict[str, Any]
     price: float | None
+    carrier: dict[str, str] | None = Field(
+        default=None,
+        description="For a SIP carrier: what to set on its side. The password is the one you sent.",
+    )
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -251,6 +259,7 @@ class NumberOut(BaseModel):
             dispatch_rule_id=number.dispatch_rule_id,
             metadata=number.details.get("metadata") or {},
             price=number.details.get("price"),
+            carrier=number.details.get("carrier"),
             created_at=number.created_at,
             updated_at=number.updated_at,
         )
@@ -336,6 +345,7 @@ def _job_fields(job: JobRecord) -> dict[str, Any]:
         "warnings": [*job.warnings, *_step_warnings(job)],
         "metadata": request["metadata"],
         "price": request["price"],
+        "carrier": request.get("carrier"),
         "created_at": job.created_at,
         "updated_at": job.updated_at,
         "started_at": job.started_at,

@@ -189,7 +189,9 @@ class ImportRequest(_Input):
     user_id: str | None = None
     supports_inbound: StrictBool = True
     supports_outbound: StrictBool = True
-    routing_mode: RoutingMode = RoutingMode.WEBHOOK
+    routing_mode: RoutingMode | None = Field(
+        default=None, description="`webhook`, where the provider knows it; a SIP carrier does not."
+    )
     replace_existing_routing: StrictBool = False
     sip: SipSettings = SipSettings()
     inbound: InboundSettings = InboundSettings()
@@ -371,20 +373,24 @@ class Service:
         number = E164.parse(request.phone_number)
         if not request.supports_inbound and not request.supports_outbound:
             raise InvalidRequest("Set supports_inbound or supports_outbound, or both.")
-        if request.routing_mode not in PROVIDERS[request.provider].modes:
-            raise InvalidRequest(f"{request.provider} has no routing_mode {request.routing_mode}.")
-        shape = PROVIDERS[request.provider].number_id_shape
+        adapter = PROVIDERS[request.provider]
+        mode = request.routing_mode or _default_mode(adapter.modes)
+        if mode not in adapter.modes:
+            raise InvalidRequest(f"{request.provider} has no routing_mode {mode}.")
+        shape = adapter.number_id_shape
         if request.number_sid is not None and not re.fullmatch(shape, request.number_sid):
             raise InvalidRequest(f"number_sid: {request.provider}'s ids of numbers look otherwise.")
         if request.inbound.pin is not None:
             parse_pin(request.inbound.pin.get_secret_value())
         self._agent(caller, request.inbound.fallback_agent_id)
         address = self._sip_address(request)
+        if adapter.ownership is Ownership.ASSERTED:
+            self._require_carrier_settings(request, address)
         return ImportSpec(
             phone_number=number,
             provider=request.provider,
-            routing_mode=request.routing_mode,
-            ownership=Ownership.PROVEN,
+            routing_mode=mode,
+            ownership=adapter.ownership,
             number_sid=request.number_sid,
             friendly_name=request.friendly_name,
             agent_id=request.agent_id,
@@ -403,17 +409,43 @@ class Service:
             voicemail_message=request.inbound.voicemail_message,
             price=request.price,
             metadata=request.metadata,
+            carrier=self._carrier(request) if adapter.ownership is Ownership.ASSERTED else None,
         )
+
+    @staticmethod
+    def _require_carrier_settings(request: ImportRequest, address: str | None) -> None:
+        """A carrier cannot be asked for anything, so the import must bring it."""
+        if request.supports_outbound and (address is None or not _has_login(request, address)):
+            raise SipTrunkProvisionFailed(
+                "Outbound calls through a SIP carrier need sip.address, sip.username and "
+                "sip.password."
+            )
+        if request.supports_inbound and not (request.sip.username or request.sip.allowed_addresses):
+            raise InvalidRequest(
+                "Say who may call: give sip.username and sip.password, or sip.allowed_addresses."
+            )
+
+    def _carrier(self, request: ImportRequest) -> dict[str, str]:
+        """What the customer must set at the carrier; never the password again."""
+        found = {
+            "address": self._settings.livekit_sip_host,
+            "transport": request.sip.transport.value,
+        }
+        if request.sip.username is not None:
+            found["username"] = request.sip.username
+        return found
 
     def _sip_address(self, request: ImportRequest) -> str | None:
         """The host for outbound calls: the caller's, else the platform's, else None: made later."""
-        own = (request.sip.address, request.sip.username, request.sip.password)
-        if any(part is not None for part in own):
-            if request.sip.address is None:
-                raise InvalidRequest("Give sip.address with the SIP user name and password.")
-            if (request.sip.username is None) != (request.sip.password is None):
-                raise InvalidRequest("Give sip.username and sip.password together.")
-            return parse_sip_host(request.sip.address)
+        sip = request.sip
+        if (sip.username is None) != (sip.password is None):
+            raise InvalidRequest("Give sip.username and sip.password together.")
+        if sip.address is not None:
+            return parse_sip_host(sip.address)
+        if not request.supports_outbound:
+            return None
+        if sip.username is not None:
+            raise InvalidRequest("Give sip.address with the SIP user name and password.")
         platform = self._platform_sip(request.provider)
         return None if platform is None else platform[0]
 
@@ -437,9 +469,11 @@ class Service:
             platform = self._platform_sip(request.provider)
             assert platform is not None, "it gave the address"
             _, username, password = platform
+        asserted = spec.ownership is Ownership.ASSERTED
+        own = request.sip.password.get_secret_value() if request.sip.password else None
         return ImportSecrets(
-            inbound_username=_generated("in"),
-            inbound_password=_password(),
+            inbound_username=request.sip.username if asserted else _generated("in"),
+            inbound_password=own if asserted else _password(),
             termination_username=_generated("out"),
             termination_password=_password(),
             sip_username=username,
@@ -452,13 +486,15 @@ class Service:
         self, caller: Caller, request: ImportRequest
     ) -> tuple[UUID, dict[str, Any] | None, Credentials]:
         """Returns the credential's id, its row if it must be stored, and its parsed values."""
-        if (request.credential_id is None) == (request.credentials is None):
+        model = PROVIDERS[request.provider].credentials_model
+        needless = not model.model_fields
+        given = (request.credential_id is not None) + (request.credentials is not None)
+        if given != 1 and not (needless and given == 0):
             raise InvalidRequest("Give either credential_id or credentials.")
         if request.credential_id is not None:
             record = self._owned_credential(caller, request.credential_id)
             if record.provider != request.provider:
                 raise InvalidRequest(f"This credential is for {record.provider}.")
-            model = PROVIDERS[request.provider].credentials_model
             return record.id, None, model(**self._vault.open(record.sealed))
         parsed = parse_credentials(request.provider, request.credentials or {})
         credential_id = uuid7()
@@ -484,7 +520,7 @@ class Service:
         found = []
         if not spec.phone_number.is_in_known_range:
             found.append("The number is in no range that its country is known to have given out.")
-        if not credentials.can_verify_webhooks:
+        if not credentials.can_verify_webhooks and spec.ownership is Ownership.PROVEN:
             found.append(
                 "Call status webhooks are not set: their signatures could not be verified with "
                 "these credentials."
@@ -748,6 +784,15 @@ def _fingerprint(request: ImportRequest) -> str:
 
 def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
+
+
+def _default_mode(modes: frozenset[RoutingMode]) -> RoutingMode:
+    return RoutingMode.WEBHOOK if RoutingMode.WEBHOOK in modes else RoutingMode.SIP_TRUNK
+
+
+def _has_login(request: ImportRequest, address: str) -> bool:
+    """Whether a login comes with the address: the caller's own, or the platform's."""
+    return request.sip.address != address or request.sip.username is not None
 
 
 def _generated(kind: str) -> str:

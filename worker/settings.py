@@ -104,6 +104,8 @@ class Settings(BaseSettings):
 
     twilio_signalling_addresses: Annotated[tuple[str, ...], NoDecode] = TWILIO_SIGNALLING
     telnyx_signalling_addresses: Annotated[tuple[str, ...], NoDecode] = TELNYX_SIGNALLING
+    #: Whether a SIP address that an import brings must be in the DNS.
+    sip_dns_check: bool = False
     #: Plivo publishes no list that we know of: without one its webhook mode admits nobody.
     plivo_signalling_addresses: Annotated[tuple[str, ...], NoDecode] = ()
 

@@ -302,3 +302,28 @@ def test_a_provider_that_stays_away_ends_the_import_and_leaves_nothing(rig: Rig)
     job = rig.wait([import_id])[import_id]
     assert (job["status"], job["error"]["code"]) == ("failed", "provider_unavailable")
     assert not verdict(rig, Scene(mode="webhook", fails=True), {import_id: customer})
+
+
+def test_a_sip_carriers_number_gets_its_trunks_and_nothing_else_is_touched(rig: Rig) -> None:
+    number = "+442079460123"
+    request = {
+        "phone_number": number,
+        "provider": "sip",
+        "sip": {"address": "sip.example.com", "username": "acme", "password": "sandbox-sip-pass"},
+    }
+    answer = rig.api.post("/v1/imports", json=request)
+    assert answer.status_code == 202, answer.text
+    import_id = answer.json()["id"]
+    job = rig.wait([import_id])[import_id]
+    assert job["status"] == "active", job
+    assert {entry["vendor"] for entry in rig.journal(import_id)} == {"livekit"}
+    livekit = rig.sandbox.get("/_sandbox/state").json()["livekit"]
+    (inbound,) = [t for t in livekit["inbound_trunks"].values() if number in t["numbers"]]
+    (outbound,) = [t for t in livekit["outbound_trunks"].values() if number in t["numbers"]]
+    assert inbound["auth_username"] == "acme"
+    assert not inbound.get("allowed_addresses"), "the login decides"
+    assert (outbound["auth_username"], outbound["address"]) == ("acme", "sip.example.com")
+    assert inbound["auth_fingerprint"] == outbound["auth_fingerprint"]
+    number_record = rig.api.get(f"/v1/phone-numbers/{job['phone_number_id']}").json()
+    assert number_record["ownership"] == "asserted"
+    assert number_record["carrier"]["username"] == "acme"

@@ -168,7 +168,7 @@ class JobRepository:
                 routing_mode=request["routing_mode"],
                 supports_inbound=request["supports_inbound"],
                 supports_outbound=request["supports_outbound"],
-                details={"price": request["price"], "metadata": request["metadata"]},
+                details={name: request.get(name) for name in ("price", "metadata", "carrier")},
             )
             .on_conflict_do_nothing()
             .returning(PhoneNumber.id)

@@ -43,6 +43,8 @@ class ImportSpec:
     voicemail_message: str | None
     price: float | None
     metadata: Mapping[str, Any]
+    #: What the customer must set at a carrier that we cannot reach; no password.
+    carrier: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns what a JSONB column holds."""
@@ -69,9 +71,10 @@ class ImportSpec:
 class ImportSecrets:
     """One import's secrets; they exist in memory and in the vault only."""
 
-    #: Login that a caller of the LiveKit inbound trunk must answer with; generated.
-    inbound_username: str
-    inbound_password: str = field(repr=False)
+    #: Login that a caller of the LiveKit inbound trunk must answer with: generated, or a SIP
+    #: carrier's own; None where addresses decide.
+    inbound_username: str | None
+    inbound_password: str | None = field(repr=False)
     #: Login of the provider-side termination that we create; generated.
     termination_username: str
     termination_password: str = field(repr=False)

@@ -33,6 +33,8 @@ class ProviderName(StrEnum):
 
     #: Twilio, by Account SID with auth token or API key.
     TWILIO = "twilio"
+    #: Any carrier that speaks SIP; there is no API to ask.
+    SIP = "sip"
 
 
 class RoutingMode(StrEnum):

@@ -38,6 +38,7 @@ from worker.domain.values import (
     ImportTag,
     Objects,
     OwnedNumber,
+    Ownership,
     ProviderName,
     ProviderTrunk,
     Routing,
@@ -80,6 +81,8 @@ class Provider(Protocol):
 
     name: ClassVar[ProviderName]
     credentials_model: ClassVar[type[Credentials]]
+    #: How sure we are of who owns a number that an import of this provider found.
+    ownership: ClassVar[Ownership]
     modes: ClassVar[frozenset[RoutingMode]]
     #: The modes in which a call that comes through the provider can answer LiveKit's digest
     #: challenge; in the others the inbound trunk admits the provider's addresses instead.

@@ -68,6 +68,7 @@ from worker.domain.values import (
     ImportTag,
     Objects,
     OwnedNumber,
+    Ownership,
     ProviderName,
     ProviderTrunk,
     Routing,
@@ -207,6 +208,7 @@ class Twilio:
 
     name: ClassVar[ProviderName] = ProviderName.TWILIO
     credentials_model: ClassVar[type[Credentials]] = TwilioCredentials
+    ownership: ClassVar[Ownership] = Ownership.PROVEN
     modes: ClassVar[frozenset[RoutingMode]] = frozenset(RoutingMode)
     #: TwiML's <Sip> takes a user name and password; the origination of an Elastic SIP trunk none.
     authenticating_modes: ClassVar[frozenset[RoutingMode]] = frozenset({RoutingMode.WEBHOOK})

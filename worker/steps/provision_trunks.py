@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from worker.domain.errors import SipTrunkProvisionFailed
+import socket
+
+from worker.domain.errors import ProviderUnavailable, SipTrunkProvisionFailed
 from worker.domain.job import StepName
 from worker.domain.values import RoutingMode, SipLogin, SipTransport, TrunkPlan
 from worker.livekit import InboundTrunk, OutboundTrunk, names
@@ -48,6 +50,8 @@ def _inbound(ctx: Context) -> None:
 
 def _outbound(ctx: Context) -> None:
     address = ctx.spec.sip_address
+    if address is not None and ctx.settings.sip_dns_check:
+        _require_resolvable(address)
     login = None
     if ctx.secrets.sip_username is not None and ctx.secrets.sip_password is not None:
         login = SipLogin(username=ctx.secrets.sip_username, password=ctx.secrets.sip_password)
@@ -72,6 +76,20 @@ def _outbound(ctx: Context) -> None:
     ctx.record({OUTBOUND: trunk_id})
 
 
+def _require_resolvable(address: str) -> None:
+    """Refuses a SIP host that has no address in the DNS, when the operator wants that checked."""
+    try:
+        socket.getaddrinfo(address.partition(":")[0], None)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise ProviderUnavailable(
+                "The SIP address could not be looked up; trying again."
+            ) from None
+        raise SipTrunkProvisionFailed(
+            "The SIP address is not in the DNS. Check sip.address."
+        ) from None
+
+
 def plan(ctx: Context) -> TrunkPlan:
     """Returns what the provider-side trunk must do for this import."""
     inbound = ctx.spec.supports_inbound and ctx.spec.routing_mode is RoutingMode.SIP_TRUNK
@@ -87,7 +105,10 @@ def _inbound_login(ctx: Context) -> SipLogin | None:
     """What a call must answer LiveKit's challenge with, if it can."""
     if ctx.spec.routing_mode not in ctx.provider.authenticating_modes:
         return None
-    return SipLogin(username=ctx.secrets.inbound_username, password=ctx.secrets.inbound_password)
+    username, password = ctx.secrets.inbound_username, ctx.secrets.inbound_password
+    if username is None or password is None:
+        return None
+    return SipLogin(username=username, password=password)
 
 
 def _termination(ctx: Context) -> SipLogin:

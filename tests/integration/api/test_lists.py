@@ -94,6 +94,7 @@ def test_a_number_appears_with_the_end_of_its_import(platform: Platform, tenant:
         "dispatch_rule_id": None,
         "metadata": {"a": 1},
         "price": 2.5,
+        "carrier": None,
         "created_at": number["created_at"],
         "updated_at": number["updated_at"],
     }

@@ -44,6 +44,7 @@ def test_an_import_is_accepted_while_redis_is_down(platform: Platform, tenant: T
         "warnings": [],
         "metadata": {"crm": {"id": 7}},
         "price": 1.5,
+        "carrier": None,
         "started_at": None,
         "finished_at": None,
         "steps": [
