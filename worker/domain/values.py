@@ -33,6 +33,8 @@ class ProviderName(StrEnum):
 
     #: Twilio, by Account SID with auth token or API key.
     TWILIO = "twilio"
+    #: Plivo, by auth id and auth token.
+    PLIVO = "plivo"
 
 
 class RoutingMode(StrEnum):
