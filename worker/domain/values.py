@@ -35,6 +35,8 @@ class ProviderName(StrEnum):
     TWILIO = "twilio"
     #: Any carrier that speaks SIP; there is no API to ask.
     SIP = "sip"
+    #: Plivo, by auth id and auth token.
+    PLIVO = "plivo"
 
 
 class RoutingMode(StrEnum):

@@ -7,6 +7,7 @@ from typing import Final
 
 from worker.domain.values import ProviderName
 from worker.providers._core import Credentials, Provider
+from worker.providers.plivo import Plivo
 from worker.providers.sip import Sip
 from worker.providers.twilio import Twilio
 
@@ -14,6 +15,7 @@ PROVIDERS: Final = MappingProxyType[ProviderName, type[Provider]](
     {
         ProviderName.TWILIO: Twilio,
         ProviderName.SIP: Sip,
+        ProviderName.PLIVO: Plivo,
     }
 )
 assert PROVIDERS.keys() == set(ProviderName), "a provider has no adapter"

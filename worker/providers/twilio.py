@@ -23,8 +23,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
 from types import MappingProxyType
@@ -33,13 +32,10 @@ from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias, TypeVar
 import requests
 import structlog
 from pydantic import AfterValidator, SecretStr, field_validator, model_validator
-from requests.adapters import HTTPAdapter
-from requests.exceptions import ChunkedEncodingError, ContentDecodingError
 from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
-from urllib3.exceptions import NewConnectionError
 
 from worker.domain.errors import (
     AccountSuspended,
@@ -78,6 +74,7 @@ from worker.domain.values import (
     TrunkPlan,
 )
 from worker.providers._core import Credentials, Record, retrying
+from worker.providers._http import connections, parse_retry_after, unanswered
 from worker.settings import Settings
 
 _T = TypeVar("_T")
@@ -131,7 +128,6 @@ _NEVER_EMPTY: Final = re.compile(r".*_(method|mode|lookup)")
 #: Beyond "in-use" the values of a number's status are not published; these words mean "not now".
 _INACTIVE: Final = re.compile(r"pending|porting|inactive|suspend|release|fail", re.IGNORECASE)
 _LARGEST_PAGE: Final = 1000
-_LONGEST_WAIT_SECONDS: Final = 300.0
 _NOT_FOUND_CODE: Final = 20404
 
 
@@ -614,10 +610,8 @@ class Http(TwilioHttpClient):  # type: ignore[misc] # the SDK ships no types
         self.request_id: str | None = None
         # No proxy and no .netrc of the environment: credentials go to Twilio only.
         self.session.trust_env = False
-        # A session keeps cookies, so each account has its own. A connection carries nothing over
-        # from one request to the next, and opening one costs 15 ms of CPU for TLS: all share them.
         for scheme in ("https://", "http://"):
-            self.session.mount(scheme, _connections(os.getpid()))
+            self.session.mount(scheme, connections(os.getpid()))
 
     def request(
         self,
@@ -640,13 +634,6 @@ class Http(TwilioHttpClient):  # type: ignore[misc] # the SDK ships no types
         if answer.ok and not no_content and (method == "DELETE" or not answer.text):
             json.loads(answer.text)
         return answer
-
-
-@lru_cache(maxsize=1)
-def _connections(process: int) -> HTTPAdapter:
-    """Returns the connections of a process: a fork must not use its parent's."""
-    del process
-    return HTTPAdapter(pool_maxsize=256)
 
 
 _TOO_MANY: Final = (
@@ -676,13 +663,6 @@ ERRORS: Final = MappingProxyType[int, tuple[type[TrunklineError], str]](
         429: (ProviderRateLimited, ""),
     }
 )
-#: No answer, or half of one: the request may have been heard.
-_CUT_OFF: Final = (
-    requests.ConnectionError,
-    requests.Timeout,
-    ChunkedEncodingError,
-    ContentDecodingError,
-)
 #: The SDK takes the shape of a 2xx for granted, so nonsense fails wherever it is first used.
 _NONSENSE: Final = (ValueError, KeyError, TypeError, AttributeError)
 
@@ -698,7 +678,7 @@ def translate(
     """Turns what the SDK raised into our error; the caller says what a 4xx and a 404 mean. Pure."""
     status, code = facts(exc)
     if status is None:
-        return _unanswered(exc, write=write)
+        return _without_status(exc, write=write)
     kind, sentence = ERRORS.get(code or 0) or ERRORS.get(status) or (None, "")
     if kind is ProviderRateLimited:
         # "Never processed and always safe to retry": https://www.twilio.com/docs/api/errors/20429
@@ -713,18 +693,12 @@ def translate(
     return kind(sentence)
 
 
-def _unanswered(exc: Exception, *, write: bool) -> TrunklineError:
+def _without_status(exc: Exception, *, write: bool) -> TrunklineError:
     if isinstance(exc, requests.RequestException):
-        refused = any(
-            isinstance(getattr(arg, "reason", None), NewConnectionError) for arg in exc.args
-        )
-        if refused or isinstance(exc, requests.ConnectTimeout):
-            return ProviderUnavailable()  # it never left this machine
-        known = isinstance(exc, _CUT_OFF)
-    elif isinstance(exc, TwilioException):
+        return unanswered(exc, write=write)
+    known = isinstance(exc, _NONSENSE)
+    if isinstance(exc, TwilioException):
         known = "deserialized" in str(exc)
-    else:
-        known = isinstance(exc, _NONSENSE)
     return ProviderUnavailable(outcome_unknown=write) if known else InternalError()
 
 
@@ -744,21 +718,6 @@ def facts(exc: Exception) -> tuple[int | None, int | None]:
 
 def _whole_number(value: object) -> int | None:
     return value if isinstance(value, int) else None
-
-
-def parse_retry_after(header: str | None, *, now: datetime) -> float | None:
-    """Returns the seconds that a Retry-After header asks for, at most five minutes. Pure."""
-    if header is None:
-        return None
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", header):
-        seconds = float(header)
-    else:
-        try:
-            until = parsedate_to_datetime(header)
-        except ValueError:
-            return None
-        seconds = (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds()
-    return min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS)
 
 
 def trunk_domain(seed: str) -> str:

@@ -115,11 +115,16 @@ def test_a_short_fault_of_a_read_heals_itself(world: World, call: Call, row: Row
 
 
 def test_a_number_that_is_not_there(world: World, provider: Provider) -> None:
+    # What the number is pointed at is not there either where it is an application.
+    objects = provider.prepare_application(
+        TAG, RoutingMode.WEBHOOK, URLS, sms=True, record=lambda _: None
+    )
+    fields = provider.plan_voice(RoutingMode.WEBHOOK, URLS, objects)
     world.fault("status", times=None, status=404)
 
     assert provider.read_routing(world.case.number_id) is None
     with pytest.raises(NumberNotOwned):
-        write_voice(world, provider)
+        provider.write_routing(world.case.number_id, fields)
 
 
 @pytest.mark.parametrize("call", [READS["read_routing"], write_voice], ids=["read", "write"])

@@ -6,8 +6,6 @@ import json
 import pickle
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -50,7 +48,6 @@ from worker.providers.twilio import (
     Twilio,
     TwilioCredentials,
     facts,
-    parse_retry_after,
     translate,
     trunk_domain,
 )
@@ -65,7 +62,6 @@ URLS = CallbackUrls(
     status="https://voice.example.com/status",
     sms="https://voice.example.com/sms",
 )
-NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
 def adapter(**fields: str) -> Twilio:
@@ -218,30 +214,6 @@ def test_every_row_of_the_table_is_used() -> None:
 
 def test_facts_of_an_exception_that_is_not_the_vendors() -> None:
     assert facts(RuntimeError()) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("0", 0.0),
-        ("7", 7.0),
-        ("1.5", 1.5),
-        ("301", 300.0),
-        ("9" * 400, 300.0),
-        ("-5", None),
-        ("nan", None),
-        ("inf", None),
-        ("", None),
-        ("soon", None),
-        (format_datetime(NOW + timedelta(seconds=20), usegmt=True), 20.0),
-        (format_datetime(NOW - timedelta(seconds=20), usegmt=True), 0.0),
-        (format_datetime(NOW + timedelta(days=400), usegmt=True), 300.0),
-        ("Sun, 01 Mar 2026 12:00:05 -0000", 5.0),
-    ],
-)
-def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(header, now=NOW) == seconds
 
 
 # --- credentials ------------------------------------------------------------------------------
