@@ -23,7 +23,6 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from hashlib import sha256
 from http import HTTPStatus
@@ -77,6 +76,7 @@ from worker.domain.values import (
     TrunkPlan,
 )
 from worker.providers._core import Credentials, Record, retrying
+from worker.providers._http import parse_retry_after
 from worker.settings import Settings
 
 _T = TypeVar("_T")
@@ -130,7 +130,6 @@ _NEVER_EMPTY: Final = re.compile(r".*_(method|mode|lookup)")
 #: Beyond "in-use" the values of a number's status are not published; these words mean "not now".
 _INACTIVE: Final = re.compile(r"pending|porting|inactive|suspend|release|fail", re.IGNORECASE)
 _LARGEST_PAGE: Final = 1000
-_LONGEST_WAIT_SECONDS: Final = 300.0
 _NOT_FOUND_CODE: Final = 20404
 
 
@@ -742,21 +741,6 @@ def facts(exc: Exception) -> tuple[int | None, int | None]:
 
 def _whole_number(value: object) -> int | None:
     return value if isinstance(value, int) else None
-
-
-def parse_retry_after(header: str | None, *, now: datetime) -> float | None:
-    """Returns the seconds that a Retry-After header asks for, at most five minutes. Pure."""
-    if header is None:
-        return None
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", header):
-        seconds = float(header)
-    else:
-        try:
-            until = parsedate_to_datetime(header)
-        except ValueError:
-            return None
-        seconds = (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds()
-    return min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS)
 
 
 def trunk_domain(seed: str) -> str:

@@ -44,13 +44,13 @@ from worker.domain.values import (
     RoutingMode,
     Target,
 )
+from worker.providers._http import parse_retry_after
 from worker.providers.twilio import (
     ERRORS,
     PARTS,
     Twilio,
     TwilioCredentials,
     facts,
-    parse_retry_after,
     translate,
     trunk_domain,
 )
