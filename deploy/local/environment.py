@@ -52,6 +52,7 @@ def sandbox_vendors(sandbox_url: str, livekit_secret: str) -> dict[str, str]:
     return {
         "TWILIO_API_BASE_URL": f"{sandbox_url}/twilio",
         "TWILIO_TRUNKING_BASE_URL": f"{sandbox_url}/twilio-trunking",
+        "TELNYX_API_BASE_URL": f"{sandbox_url}/telnyx/v2",
         "LIVEKIT_URL": f"{sandbox_url}/livekit",
         "LIVEKIT_API_KEY": "APIsandbox",
         "LIVEKIT_API_SECRET": livekit_secret,

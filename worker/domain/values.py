@@ -33,6 +33,8 @@ class ProviderName(StrEnum):
 
     #: Twilio, by Account SID with auth token or API key.
     TWILIO = "twilio"
+    #: Telnyx, by API key; its public key verifies webhooks.
+    TELNYX = "telnyx"
 
 
 class RoutingMode(StrEnum):

@@ -7,11 +7,13 @@ from typing import Final
 
 from worker.domain.values import ProviderName
 from worker.providers._core import Credentials, Provider
+from worker.providers.telnyx import Telnyx
 from worker.providers.twilio import Twilio
 
 PROVIDERS: Final = MappingProxyType[ProviderName, type[Provider]](
     {
         ProviderName.TWILIO: Twilio,
+        ProviderName.TELNYX: Telnyx,
     }
 )
 assert PROVIDERS.keys() == set(ProviderName), "a provider has no adapter"
