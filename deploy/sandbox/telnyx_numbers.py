@@ -142,6 +142,15 @@ def update_messaging(context: Context) -> Answer:
     return ok(messaging_document(number))
 
 
+def index_messaging(context: Context) -> Answer:
+    """The numbers of a messaging profile."""
+    account, profile = context.account, context.ids["id"]
+    if profile not in account.messaging_profiles:
+        raise not_found()
+    users = [item for item in account.numbers.values() if item.messaging_profile_id == profile]
+    return page(context.query, users, messaging_document)
+
+
 def retrieve_voice(context: Context) -> Answer:
     """A number's voice settings. Changing them by API is not modelled: only the customer does."""
     return ok(voice_document(_number(context)))
@@ -233,6 +242,12 @@ ROUTES: Final[tuple[Route[Operation], ...]] = (
         "PATCH",
         f"{_NUMBERS}/{{id}}/messaging",
         update_messaging,
+    ),
+    Route(
+        "telnyx.messaging_profiles.list_phone_numbers",
+        "GET",
+        "/v2/messaging_profiles/{id}/phone_numbers",
+        index_messaging,
     ),
     Route("telnyx.phone_numbers.voice.retrieve", "GET", f"{_NUMBERS}/{{id}}/voice", retrieve_voice),
 )

@@ -37,6 +37,8 @@ class ProviderName(StrEnum):
     SIP = "sip"
     #: Plivo, by auth id and auth token.
     PLIVO = "plivo"
+    #: Telnyx, by API key; its public key verifies webhooks.
+    TELNYX = "telnyx"
 
 
 class RoutingMode(StrEnum):

@@ -74,6 +74,10 @@ class ProviderCase(Protocol):
     routings: Sequence[RoutingExample]
     #: Why there is no trunk at the provider's side; None if there is one.
     no_trunk_because: str | None
+    #: Why each part of a routing takes a request of its own; None if one request writes them all.
+    parts_apart_because: str | None
+    #: Seconds that a 429 asks for by a header of the vendor's own where Retry-After says nothing.
+    rate_limit_wait: float | None
     #: Operations of the sandbox that give a number away or buy one; nobody may call them.
     forbidden: Sequence[str]
 

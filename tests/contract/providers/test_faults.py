@@ -13,24 +13,28 @@ from worker.domain.errors import (
     LeaseLost,
     NumberNotOwned,
     PermanentError,
+    ProviderRateLimited,
     ProviderUnavailable,
     TransientError,
     TrunklineError,
 )
 from worker.domain.job import Lease, StepName
-from worker.domain.values import E164, RoutingMode
+from worker.domain.values import E164, Fields, RoutingMode
 from worker.providers import Provider
 
 Call = Callable[[World, Provider], object]
 
 
-def write_voice(world: World, provider: Provider) -> None:
+def voice(provider: Provider) -> Fields:
+    """Makes what voice is pointed at, and returns how."""
     objects = provider.prepare_application(
         TAG, RoutingMode.WEBHOOK, URLS, sms=True, record=lambda _: None
     )
-    provider.write_routing(
-        world.case.number_id, provider.plan_voice(RoutingMode.WEBHOOK, URLS, objects)
-    )
+    return provider.plan_voice(RoutingMode.WEBHOOK, URLS, objects)
+
+
+def write_voice(world: World, provider: Provider) -> None:
+    provider.write_routing(world.case.number_id, voice(provider))
 
 
 READS: Mapping[str, Call] = {
@@ -66,6 +70,8 @@ def failure(world: World, provider: Provider, call: Call, row: Row) -> Trunkline
     assert (type(again), again.__dict__) == (type(error), error.__dict__)
     if isinstance(error, TransientError):
         low, high = row.wait or (None, None)
+        if isinstance(error, ProviderRateLimited) and low is None:
+            low = high = world.case.rate_limit_wait
         if low is None or high is None:
             assert error.retry_after is None
         else:
@@ -115,11 +121,7 @@ def test_a_short_fault_of_a_read_heals_itself(world: World, call: Call, row: Row
 
 
 def test_a_number_that_is_not_there(world: World, provider: Provider) -> None:
-    # What the number is pointed at is not there either where it is an application.
-    objects = provider.prepare_application(
-        TAG, RoutingMode.WEBHOOK, URLS, sms=True, record=lambda _: None
-    )
-    fields = provider.plan_voice(RoutingMode.WEBHOOK, URLS, objects)
+    fields = voice(provider)
     world.fault("status", times=None, status=404)
 
     assert provider.read_routing(world.case.number_id) is None

@@ -18,7 +18,7 @@ from worker.domain.errors import (
     SipTrunkProvisionFailed,
     TransientError,
 )
-from worker.domain.values import ImportTag, Objects, ProviderTrunk, TrunkPlan
+from worker.domain.values import ImportTag, Objects, ProviderTrunk, SipLogin, TrunkPlan
 from worker.providers import Provider
 
 #: Faults that leave the adapter in doubt about a write, applied or not.
@@ -65,7 +65,7 @@ def one_of_each(world: World, trunk: ProviderTrunk) -> None:
         dataclasses.replace(PLAN, termination=None),
         dataclasses.replace(PLAN, origination_host=None),
         dataclasses.replace(PLAN, secure=True),
-        dataclasses.replace(PLAN, origination_host="203.0.113.5:5061"),
+        dataclasses.replace(PLAN, origination_host="project.sip.example.com:5062"),
     ],
     ids=["both_ways", "inbound", "outbound", "secure", "host_with_port"],
 )
@@ -88,12 +88,15 @@ def test_twice_is_once(world: World, provider: Provider) -> None:
 
 def test_imports_do_not_share_a_trunk(world: World, provider: Provider) -> None:
     other = ImportTag(import_id="imp_12")
+    plan = dataclasses.replace(
+        PLAN, termination=SipLogin(username="other2", password="Another-Password-2")
+    )
 
-    one, two = prepare(provider), prepare(provider, tag=other)
+    one, two = prepare(provider), prepare(provider, plan, other)
     assert not set(one.objects.values()) & set(two.objects.values())
 
     provider.remove_trunk(TAG, one.objects)
-    world.case.check_trunk(world.state(), other, PLAN, two)
+    world.case.check_trunk(world.state(), other, plan, two)
 
 
 def test_ids_are_recorded_before_anything_else_is_written(world: World, provider: Provider) -> None:

@@ -21,7 +21,7 @@ URLS = CallbackUrls(
     status="https://voice.example.com/callbacks/status/num_1",
     sms="https://voice.example.com/callbacks/sms/num_1",
 )
-LOGIN = SipLogin(username="trunkline-1", password="Planted-Password-1")
+LOGIN = SipLogin(username="trunkline1", password="Planted-Password-1")
 PLAN = TrunkPlan(
     origination_host="project.sip.example.com",
     origination_login=None,

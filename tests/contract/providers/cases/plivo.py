@@ -77,6 +77,8 @@ class PlivoCase:
     number_id = OWNED.removeprefix("+")
     secrets: Sequence[str] = (TOKEN, SUBACCOUNT_TOKEN, "planted-in-url")
     no_trunk_because: str | None = None
+    parts_apart_because: str | None = None
+    rate_limit_wait: float | None = None
     forbidden: Sequence[str] = ("plivo.numbers.delete", "plivo.numbers.buy")
 
     credentials: Sequence[CredentialExample] = (

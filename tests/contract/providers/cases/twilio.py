@@ -97,6 +97,8 @@ class TwilioCase:
         "planted-in-url",
     )
     no_trunk_because: str | None = None
+    parts_apart_because: str | None = None
+    rate_limit_wait: float | None = None
     forbidden: Sequence[str] = (
         "twilio.incoming_phone_numbers.delete",
         "twilio.incoming_phone_numbers.create",
