@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 import tempfile
 import time
@@ -14,7 +15,12 @@ from rich.markup import escape
 
 from deploy.local.caller import Caller, Job
 from deploy.local.progress import Board
-from deploy.local.sandbox_account import TwilioAccount
+from deploy.local.sandbox_account import (
+    PlivoAccount,
+    TelnyxAccount,
+    TwilioAccount,
+    carrier_order,
+)
 from deploy.local.stack import Stack
 
 if TYPE_CHECKING:
@@ -24,6 +30,9 @@ if TYPE_CHECKING:
 
 FIRST: Final = "+14155550100"
 SIDE_BY_SIDE: Final = ("+12025550123", "+13105550142")
+TELNYX: Final = "+13125550110"
+PLIVO: Final = "+13125550120"
+CARRIER: Final = "+442079460123"
 NOT_OWNED: Final = "+12125550199"
 REFUSED: Final = "+13105550177"
 #: Twilio refuses the last write of an import, when all else has been set up.
@@ -42,15 +51,32 @@ def run(console: Console) -> int:
         auth_token=secrets.token_hex(16),
         phone_numbers=(FIRST, *SIDE_BY_SIDE, REFUSED),
     )
+    telnyx = TelnyxAccount(
+        api_key=f"sandbox-{secrets.token_hex(16)}",
+        webhook_private_key=base64.b64encode(secrets.token_bytes(32)).decode(),
+        phone_number=TELNYX,
+    )
+    plivo = PlivoAccount(
+        auth_id="MA" + "".join(secrets.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(18)),
+        auth_token=secrets.token_hex(16),
+        phone_number=PLIVO,
+    )
     with tempfile.TemporaryDirectory(prefix="trunkline-demo-") as directory:
         _title(console, "Starting the stack: real Postgres and Redis, vendors on loopback")
         with Stack(
             Path(directory),
-            sandbox_seed=account.seed(),
+            sandbox_seed={**account.seed(), **telnyx.seed(), **plivo.seed()},
             on_started=lambda name, seconds: _say(console, f"{name:<12} {seconds:5.1f} s"),
         ) as stack:
             api_key = stack.bootstrap("Demo")["api_key"]
-            complaints = _Demonstration(console, stack, account, api_key).run()
+            complaints = _Demonstration(
+                console,
+                stack=stack,
+                account=account,
+                telnyx=telnyx,
+                plivo=plivo,
+                api_key=api_key,
+            ).run()
         _title(console, f"Stopped everything after {time.monotonic() - begun:.0f} s")
     for complaint in complaints:
         console.print(f"[bold red]{escape(complaint)}[/]", soft_wrap=True)
@@ -59,24 +85,37 @@ def run(console: Console) -> int:
 
 class _Demonstration:
     def __init__(
-        self, console: Console, stack: Stack, account: TwilioAccount, api_key: str
+        self,
+        console: Console,
+        *,
+        stack: Stack,
+        account: TwilioAccount,
+        telnyx: TelnyxAccount,
+        plivo: PlivoAccount,
+        api_key: str,
     ) -> None:
         self._console = console
         self._stack = stack
         self._account = account
+        self._telnyx = telnyx
+        self._plivo = plivo
         self._api_key = api_key
         self._complaints: list[str] = []
 
     def run(self) -> list[str]:
         _title(self._console, f"POST /v1/imports: {FIRST}, routed to our webhook")
         self._import_well([self._account.order(FIRST)])
-        _title(self._console, "Two more at once: one over a SIP trunk, one by webhook")
+        _title(self._console, "One at each provider at once, and one over a SIP trunk")
         trunk, webhook = SIDE_BY_SIDE
         self._import_well(
             [
-                self._account.order(trunk, routing_mode="sip_trunk"),
                 self._account.order(webhook),
-            ]
+                self._account.order(trunk, routing_mode="sip_trunk"),
+                self._telnyx.order(),
+                self._plivo.order(),
+                carrier_order(CARRIER, secrets.token_hex(16)),
+            ],
+            show_records=False,
         )
         _title(self._console, f"An import that must fail: {NOT_OWNED} is not in this account")
         self._import_badly(NOT_OWNED, "number_not_owned")
@@ -86,12 +125,20 @@ class _Demonstration:
         self._count_calls()
         return self._complaints
 
-    def _import_well(self, orders: Sequence[dict[str, Any]]) -> None:
+    def _import_well(self, orders: Sequence[dict[str, Any]], *, show_records: bool = True) -> None:
         for job in self._import(orders):
-            if len(orders) == 1:
+            if show_records:
                 _json(self._console, "The job", job)
             if job["status"] != "active":
                 self._complain(f"{job['phone_number']} is {job['status']}, not active")
+                continue
+            if not show_records:
+                line = (
+                    f"{job['phone_number']} at {job['provider']} by {job['routing_mode']}: active"
+                )
+                _say(self._console, line)
+                for warning in job["warnings"]:
+                    _say(self._console, f"  {warning}")
                 continue
             with self._caller() as caller:
                 _json(self._console, "The number", caller.number(job["phone_number_id"]))
