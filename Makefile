@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types architecture bench lock clean
+.PHONY: help demo up test contract check lint types architecture bench lock clean
 
 help: ## Lists the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ up: $(VENV)/.runtime ## Keeps the embedded stack running and prints its URLs, a 
 
 test: $(VENV)/.dev ## Runs every test
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+contract: $(VENV)/.dev ## Runs the provider contract suite and prints its table: case by provider
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -q --durations=0 --durations-min=60 tests/contract/providers
 
 lint: $(VENV)/.dev ## Checks style and formatting
 	@$(BIN)/ruff check .

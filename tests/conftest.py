@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from pydantic import SecretStr
 
 from deploy.local.postgres import EmbeddedPostgres
 from worker.db.engine import migrate
+from worker.domain.values import ProviderName
 from worker.settings import Environment, Settings
 
 _TEMPLATE = "template_migrated"
@@ -59,3 +62,29 @@ def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 @pytest.fixture
 def settings(database_url: str) -> Settings:
     return make_settings(database_url)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what the provider contract suite showed: a row a case, a column a provider."""
+    counts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            path, _, test = report.nodeid.partition("::")
+            title, _, example = test.partition("[")
+            parts = re.split(r"[-\]]", example)
+            provider = next((str(name) for name in ProviderName if name in parts), None)
+            if path.startswith("tests/contract/providers/") and provider is not None:
+                case = title.removeprefix("test_").replace("_", " ")
+                counts[f"{Path(path).stem.removeprefix('test_')}: {case}"][provider, outcome] += 1
+    if not counts:
+        return
+    providers = sorted({provider for row in counts.values() for provider, _ in row})
+    terminalreporter.section("provider contract: passed (failed)")
+    width = max(map(len, counts))
+    terminalreporter.write_line(" " * width + "".join(f"{name:>12}" for name in providers))
+    for case in sorted(counts):
+        cells = []
+        for provider in providers:
+            failed = counts[case][provider, "failed"]
+            cells.append(f"{counts[case][provider, 'passed']}" + (f" ({failed})" if failed else ""))
+        terminalreporter.write_line(f"{case:<{width}}" + "".join(f"{cell:>12}" for cell in cells))

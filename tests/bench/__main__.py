@@ -17,7 +17,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import psutil
+
 from tests.rig import Rig, running
+from tests.vendors import VENDORS, order_of
 
 #: A second run adds this to every call, to count those that wait for each other.
 SLOW_SECONDS = 0.1
@@ -66,6 +69,20 @@ def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     }
 
 
+def memory(rig: Rig) -> dict[str, float]:
+    """Returns the worker's resident memory in MB after ten imports at each provider in turn."""
+    pid = rig.stack.workers[0].pid
+    assert pid is not None
+    found = {"at_start": psutil.Process(pid).memory_info().rss / 2**20}
+    for vendor in VENDORS:
+        orders = [order_of(rig, vendor, "webhook") for _ in range(10)]
+        ids = [rig.api.post("/v1/imports", json=order.body).json()["id"] for order in orders]
+        ended = rig.wait(ids)
+        assert {job["status"] for job in ended.values()} == {"active"}, ended
+        found[f"after_{vendor.name}"] = psutil.Process(pid).memory_info().rss / 2**20
+    return {name: round(value, 1) for name, value in found.items()}
+
+
 def main() -> None:
     """Prints a table, or JSON with --json."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
@@ -74,6 +91,7 @@ def main() -> None:
     options = parser.parse_args()
     found: dict[str, Any] = {}
     with running(without={"flower"}, env={}) as rig:
+        used = memory(rig)
         for mode in ("webhook", "sip_trunk"):
             measure(rig, mode)  # the first one pays for imports and connections
             rows = []
@@ -85,8 +103,11 @@ def main() -> None:
             path = (slow["total"] - found[mode]["total"]["median"]) / (SLOW_SECONDS * 1000)
             found[mode]["longest_path_calls"] = round(path)
     if options.json:
+        found["worker_memory_mb"] = used
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
+    growth = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in used.items())
+    sys.stdout.write(f"\nworker memory (MB), ten imports at each provider in turn: {growth}\n")
     for mode, figures in found.items():
         calls, path = figures.pop("calls")["median"], figures.pop("longest_path_calls")
         sys.stdout.write(

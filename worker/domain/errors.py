@@ -203,8 +203,8 @@ class SignaturesUnverifiable(PermanentError):
     code = "signatures_unverifiable"
     status = 400
     sentence = (
-        "Calls to this number could never be verified with these credentials. Add the "
-        "account's auth token, or use routing_mode sip_trunk."
+        "Calls to this number could never be verified with these credentials. Add the account's "
+        "auth token (Twilio) or public key (Telnyx), or use routing_mode sip_trunk."
     )
 
 

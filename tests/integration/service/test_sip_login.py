@@ -1,0 +1,117 @@
+"""Whose SIP login outbound calls use: the import's, else the platform's, else one that we make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from tests.conftest import make_settings
+from worker.celery_app import Sender
+from worker.db.directory import Directory
+from worker.db.engine import make_engine
+from worker.db.repository import JobRepository
+from worker.db.vault import Vault
+from worker.domain.errors import SipTrunkProvisionFailed
+from worker.domain.spec import ImportSpec
+from worker.service import Caller, ImportRequest, Role, Service
+
+CREDENTIALS: dict[str, dict[str, str]] = {
+    "twilio": {"account_sid": "AC" + "0" * 32, "auth_token": "sandbox-token-1"},
+    "telnyx": {"api_key": "sandbox-key-1", "public_key": "A" * 43 + "="},
+    "plivo": {"auth_id": "MA" + "0" * 18, "auth_token": "sandbox-token-1"},
+}
+PLATFORM = {"TRUNK_ADDRESS": "sip.platform.example", "SIP_USERNAME": "platform"}
+
+
+class _NoBroker(Sender):
+    """The broker's part is not what is asked here: as if it were down."""
+
+    def start(self, import_id: str) -> bool:
+        del import_id
+        return False
+
+
+class _Platform:
+    def __init__(self, database_url: str, **settings: Any) -> None:
+        self.settings = make_settings(database_url, **settings)
+        self.engine = make_engine(self.settings)
+        self.vault = Vault(self.settings.vault_keys)
+        self.jobs = JobRepository(self.engine, resend_after_seconds=2)
+        directory = Directory(self.engine)
+        self.service = Service(
+            settings=self.settings,
+            jobs=self.jobs,
+            directory=directory,
+            vault=self.vault,
+            sender=_NoBroker(),
+        )
+        organization = directory.create_organization("Acme")
+        self.caller = Caller(
+            organization_id=organization, role=Role.ADMIN, key_id=None, actor="test"
+        )
+
+    def submit(self, provider: str, **request: Any) -> tuple[ImportSpec, dict[str, Any]]:
+        body = {"phone_number": "+14155550100", "provider": provider, **request}
+        if provider in CREDENTIALS:
+            body["credentials"] = CREDENTIALS[provider]
+        job = self.service.submit(self.caller, ImportRequest(**body)).job
+        return ImportSpec.from_json(job.request), self.vault.open(job.sealed)
+
+
+@pytest.fixture
+def platforms(database_url: str) -> Iterator[Any]:
+    made: list[_Platform] = []
+
+    def make(**settings: Any) -> _Platform:
+        made.append(_Platform(database_url, **settings))
+        return made[-1]
+
+    yield make
+    for platform in made:
+        platform.engine.dispose()
+
+
+def _environment(provider: str) -> dict[str, Any]:
+    found: dict[str, Any] = {f"{provider.upper()}_{name}": text for name, text in PLATFORM.items()}
+    return {**found, f"{provider.upper()}_SIP_PASSWORD": SecretStr("planted-platform-password")}
+
+
+@pytest.mark.parametrize("provider", ["twilio", "telnyx", "plivo", "sip"])
+def test_the_platforms_login_serves_imports_that_bring_none(platforms: Any, provider: str) -> None:
+    inbound = {"sip": {"allowed_addresses": ["203.0.113.0/30"]}} if provider == "sip" else {}
+    spec, secrets = platforms(**_environment(provider)).submit(provider, **inbound)
+    assert spec.sip_address == "sip.platform.example"
+    assert (secrets["sip_username"], secrets["sip_password"]) == (
+        "platform",
+        "planted-platform-password",
+    )
+    assert "planted" not in str(spec)
+
+
+def test_the_imports_own_login_comes_first(platforms: Any) -> None:
+    own = {"address": "sip.own.example", "username": "own", "password": "planted-own"}
+    spec, secrets = platforms(**_environment("telnyx")).submit("telnyx", sip=own)
+    assert (spec.sip_address, secrets["sip_password"]) == ("sip.own.example", "planted-own")
+
+
+@pytest.mark.parametrize("provider", ["twilio", "telnyx", "plivo"])
+def test_without_either_the_provider_side_login_is_made(platforms: Any, provider: str) -> None:
+    spec, secrets = platforms().submit(provider)
+    assert (spec.sip_address, secrets["sip_username"]) == (None, None)
+    assert len(secrets["termination_password"]) == 24
+
+
+@pytest.mark.parametrize("provider", ["twilio", "telnyx", "plivo", "sip"])
+def test_half_a_platform_login_is_named_to_the_operator(platforms: Any, provider: str) -> None:
+    half = _environment(provider)
+    del half[f"{provider.upper()}_SIP_PASSWORD"]
+    with pytest.raises(SipTrunkProvisionFailed, match=f"{provider.upper()}_SIP_PASSWORD"):
+        platforms(**half).submit(provider, sip={"allowed_addresses": ["203.0.113.0/30"]})
+
+
+def test_a_carrier_needs_all_three_for_outbound_calls(platforms: Any) -> None:
+    with pytest.raises(SipTrunkProvisionFailed, match=r"sip\.password"):
+        platforms().submit("sip", sip={"address": "sip.own.example"})

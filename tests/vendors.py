@@ -1,0 +1,93 @@
+"""A fresh account with one number at each vendor, and the import of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.rig import Rig
+
+_serial = itertools.count(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vendor:
+    """How a vendor's account with one number is seeded and imported."""
+
+    name: str
+
+    def account(self, serial: int) -> tuple[dict[str, Any], dict[str, Any], str]:
+        """Returns a seed, credentials, and the name of the account in the sandbox's state."""
+        number = f"+1312555{serial:04}"
+        if self.name == "twilio":
+            sid = f"ACe{serial:031x}"
+            held = {"phone_number": number, "voice_url": "https://pbx.example.com/voice"}
+            account: dict[str, Any] = {
+                "sid": sid,
+                "auth_token": "sandbox-token-1",
+                "numbers": [held],
+            }
+            return account, {"account_sid": sid, "auth_token": "sandbox-token-1"}, sid
+        if self.name == "telnyx":
+            key = f"sandbox-telnyx-key-{serial}"
+            account = {
+                "id": f"telnyx-{serial}",
+                "api_key": key,
+                "connections": [
+                    {
+                        "record_type": "texml_application",
+                        "id": f"77{serial:06}",
+                        "friendly_name": "pbx",
+                        "voice_url": "https://pbx.example.com/voice",
+                    }
+                ],
+                "numbers": [{"phone_number": number, "connection_id": f"77{serial:06}"}],
+            }
+            public_key = "A" * 43 + "="
+            return account, {"api_key": key, "public_key": public_key}, f"telnyx-{serial}"
+        auth_id = f"MA{serial:018}"
+        account = {
+            "auth_id": auth_id,
+            "auth_token": "sandbox-token-1",
+            "sip_trunking": True,
+            "applications": [
+                {
+                    "app_id": f"88{serial:06}",
+                    "app_name": "pbx",
+                    "answer_url": "https://pbx.example.com/answer",
+                }
+            ],
+            "numbers": [{"number": number.lstrip("+"), "app_id": f"88{serial:06}"}],
+        }
+        return account, {"auth_id": auth_id, "auth_token": "sandbox-token-1"}, auth_id
+
+
+VENDORS = [Vendor(name=name) for name in ("twilio", "telnyx", "plivo")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One import and where its account is."""
+
+    vendor: str
+    account: str
+    number: str
+    body: Mapping[str, Any]
+
+
+def order_of(rig: Rig, vendor: Vendor, mode: str, **request: Any) -> Order:
+    serial = next(_serial)
+    account, credentials, name = vendor.account(serial)
+    rig.control("seed", {vendor.name: {"accounts": [account]}})
+    number = f"+1312555{serial:04}"
+    body = {
+        "phone_number": number,
+        "provider": vendor.name,
+        "credentials": credentials,
+        "routing_mode": mode,
+        "replace_existing_routing": True,
+        **request,
+    }
+    return Order(vendor=vendor.name, account=name, number=number, body=body)
