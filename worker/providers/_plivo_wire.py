@@ -1,17 +1,24 @@
-"""What lies between Plivo's SDK and the network, and what its failures mean to us."""
+"""What lies between Plivo's SDK and the network, and what its failures mean to us.
+
+How a request is sent, repeated and logged, how a list is read to its end, which of our errors an
+answer is. What is asked, and what a refusal of it means, is left to the callers.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 import requests
+import structlog
 from plivo.exceptions import ValidationError
 from requests.adapters import BaseAdapter
 
@@ -24,13 +31,21 @@ from worker.domain.errors import (
     TrunklineError,
 )
 from worker.domain.job import Attempt
+from worker.providers._core import retrying
 from worker.providers._http import connections, parse_retry_after, unanswered
 from worker.settings import Settings
 
 #: What a 4xx or a 404 means, as whoever asked says.
 Failure: TypeAlias = Callable[[], TrunklineError]
 
+Sdk: TypeAlias = Any  # the SDK ships no types
+_T = TypeVar("_T")
+
+# Under the adapter's name: who reads logs asks for the provider.
+_log = structlog.get_logger("worker.providers.plivo")
+
 API: Final = "https://api.plivo.com"
+_LARGEST_PAGE: Final = 20
 
 
 class Refused(Exception):
@@ -125,3 +140,85 @@ def _without_status(exc: Exception, *, write: bool, refused: Failure) -> Trunkli
         return refused()  # the SDK dislikes an argument: nothing was sent
     known = isinstance(exc, _NONSENSE)
     return ProviderUnavailable(outcome_unknown=write) if known else InternalError()
+
+
+class Calls:
+    """Sends what an adapter asks of one account, and lets only our errors out."""
+
+    def __init__(self, client: Sdk, attempt: Attempt) -> None:
+        self.client = client
+        self._attempt = attempt
+
+    def read(self, send: Callable[[], _T], *, missing: Failure = InternalError) -> _T:
+        """Sends a read, again after a short fault of the network."""
+        result: _T = retrying()(
+            self._call, send, write=False, refused=InternalError, missing=missing
+        )
+        return result
+
+    def write(
+        self, send: Callable[[], _T], *, refused: Failure, missing: Failure = ProviderUnavailable
+    ) -> _T:
+        """Sends a write once."""
+        return self._call(send, write=True, refused=refused, missing=missing)
+
+    def _call(
+        self, send: Callable[[], _T], *, write: bool, refused: Failure, missing: Failure
+    ) -> _T:
+        try:
+            return send()
+        except TrunklineError:
+            raise
+        except Exception as exc:  # noqa: BLE001 -- translate sorts out what the SDK lets through
+            error = translate(
+                exc, write=write, refused=refused, missing=missing, now=datetime.now(UTC)
+            )
+            status, request = (exc.status, exc.request) if isinstance(exc, Refused) else (None, "")
+            # What is gone is often what one hopes to find gone.
+            log = _log.info if status == HTTPStatus.NOT_FOUND else _log.warning
+            log(
+                "plivo call failed",
+                attempt=str(self._attempt),
+                write=write,
+                status=status,
+                vendor_request=request,
+                cause=type(exc).__name__,
+                error=error.code,
+            )
+        # Out here the SDK's exception, which holds the request and its login, is not even context.
+        raise error
+
+    def list_all(
+        self, path: tuple[str, ...], pick: Callable[[Sdk], _T], **filters: str
+    ) -> list[_T]:
+        """Returns what is picked of every row, the oldest first, as far as Plivo's order goes."""
+        found: dict[_T, None] = {}
+        query: dict[str, object] | None = {**filters, "limit": _LARGEST_PAGE, "offset": 0}
+        while query is not None:
+            send = partial(self.page, path, query, pick)
+            rows, following = self.read(send, missing=ProviderUnavailable)
+            # A row that moved to the next page meanwhile is there twice.
+            found |= dict.fromkeys(rows)
+            query = following if following != query else None  # a cursor that stands still
+        return list(reversed(found))
+
+    def page(
+        self, path: tuple[str, ...], query: Mapping[str, object], pick: Callable[[Sdk], _T]
+    ) -> tuple[list[_T], dict[str, object] | None]:
+        """Returns what is picked of one page's rows, and the query of the next, if there is one."""
+        answer = self.client.request("GET", path, dict(query))
+        following = urlsplit(answer.meta.next or "").query
+        # It holds an offset or a cursor, which does not go together with our offset.
+        rest = {name: value for name, value in query.items() if name != "offset"}
+        return (
+            [pick(row) for row in answer.objects],
+            {**rest, **dict(parse_qsl(following))} if following else None,
+        )
+
+
+def filled(answer: Sdk, name: str) -> str:
+    """Lets only an answer that says this through."""
+    value = getattr(answer, name)
+    if not value:
+        raise ValueError("an answer about nothing")
+    return str(value)
