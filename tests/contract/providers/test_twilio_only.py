@@ -27,7 +27,8 @@ from worker.domain.errors import (
 )
 from worker.domain.values import ProviderTrunk, RoutingMode, SipLogin, TrunkPlan
 from worker.providers import Provider
-from worker.providers.twilio import Twilio, trunk_domain
+from worker.providers._twilio_trunks import trunk_domain
+from worker.providers.twilio import Twilio
 
 PARENT = {"account_sid": SUBACCOUNT, "auth_token": TOKEN, "parent_account_sid": ACCOUNT}
 

@@ -42,15 +42,9 @@ from worker.domain.values import (
     RoutingMode,
     Target,
 )
-from worker.providers.twilio import (
-    ERRORS,
-    PARTS,
-    Twilio,
-    TwilioCredentials,
-    facts,
-    translate,
-    trunk_domain,
-)
+from worker.providers._twilio_trunks import trunk_domain
+from worker.providers._twilio_wire import ERRORS, facts, translate
+from worker.providers.twilio import PARTS, Twilio, TwilioCredentials
 
 ACCOUNT = "AC" + "0" * 31 + "1"
 PARENT = "AC" + "0" * 31 + "2"
