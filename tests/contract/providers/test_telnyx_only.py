@@ -299,7 +299,7 @@ def test_a_login_that_somebody_has_is_refused(provider: Provider) -> None:
 @pytest.mark.parametrize("key", ["KEY\nwith-a-line", "KEY-é"])
 def test_a_key_that_fits_no_header_is_a_bad_key(world: World, provider: Provider, key: str) -> None:
     # The credentials refuse such a key; whatever gets past them must not look like an outage.
-    provider._client.api_key = key  # type: ignore[attr-defined]
+    provider._wire.client.api_key = key  # type: ignore[attr-defined]
 
     with pytest.raises(InvalidCredentials):
         provider.verify_credentials(RoutingMode.WEBHOOK)
