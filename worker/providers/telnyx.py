@@ -65,6 +65,8 @@ _FQDN: Final = "fqdn_connection"
 #: it is read from that thing and never written.
 _VOICE: Final = ("connection_id", "connection_type")
 _SMS: Final = ("messaging_profile_id",)
+#: Countries that an outbound voice profile allows if nothing is said: see ``_telnyx_trunks``.
+_CALLED_BY_DEFAULT: Final = frozenset({"US", "CA"})
 
 
 class TelnyxCredentials(Credentials):
@@ -186,7 +188,7 @@ class Telnyx:
             voice=True,
             sms=messaging is not None and messaging.sms is not None,
             routing=self._routing(row),
-            warnings=_warnings(voice),
+            warnings=_warnings(number, voice),
         )
 
     def read_routing(self, number_id: str) -> Routing | None:
@@ -318,8 +320,8 @@ def _cannot_detach() -> UndoFailed:
     )
 
 
-def _warnings(voice: Sdk) -> tuple[str, ...]:
-    """Tells what bends calls away before they reach any connection."""
+def _warnings(number: E164, voice: Sdk) -> tuple[str, ...]:
+    """Tells what bends calls away before they reach any connection, and where none can go."""
     warnings = []
     forwarding = voice.call_forwarding
     if forwarding is not None and forwarding.call_forwarding_enabled and forwarding.forwards_to:
@@ -337,5 +339,11 @@ def _warnings(voice: Sdk) -> tuple[str, ...]:
         warnings.append(
             "Telnyx rewrites the called number to another one, so calls may not be recognised as "
             "this number's until you clear the translated number there."
+        )
+    if number.region not in _CALLED_BY_DEFAULT:
+        # Whether calls go out at all is not known here; where they may go is the voice profile's.
+        warnings.append(
+            "If this import makes outbound calls: its outbound voice profile at Telnyx allows "
+            "calls to the US and Canada only, the default there, until you add other countries."
         )
     return tuple(warnings)
