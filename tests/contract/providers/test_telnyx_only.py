@@ -246,6 +246,28 @@ def test_what_bends_calls_is_told(
         assert OTHER not in warning
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        ("+13125550110", False),
+        ("+16045550100", False),
+        ("+442079460123", True),
+        ("+18765550100", True),
+    ],
+    ids=["US", "CA", "GB", "JM"],
+)
+def test_a_number_from_elsewhere_is_told_where_calls_may_go(
+    world: World, provider: Provider, number: str, *, told: bool
+) -> None:
+    world.add(
+        {"accounts": [{"id": ACCOUNT, "api_key": KEY, "numbers": [{"phone_number": number}]}]}
+    )
+
+    warnings = provider.find_number(E164(number), None).warnings
+
+    assert ["US and Canada only" in warning for warning in warnings] == [True] * told
+
+
 def test_a_connection_that_is_gone_is_still_told(world: World, provider: Provider) -> None:
     world.edit({"connection_id": CALL_CONTROL, "messaging_profile_id": PROFILE})
     world.fault(
@@ -299,7 +321,7 @@ def test_a_login_that_somebody_has_is_refused(provider: Provider) -> None:
 @pytest.mark.parametrize("key", ["KEY\nwith-a-line", "KEY-é"])
 def test_a_key_that_fits_no_header_is_a_bad_key(world: World, provider: Provider, key: str) -> None:
     # The credentials refuse such a key; whatever gets past them must not look like an outage.
-    provider._client.api_key = key  # type: ignore[attr-defined]
+    provider._wire.client.api_key = key  # type: ignore[attr-defined]
 
     with pytest.raises(InvalidCredentials):
         provider.verify_credentials(RoutingMode.WEBHOOK)

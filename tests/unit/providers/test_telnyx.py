@@ -32,8 +32,9 @@ from worker.domain.errors import (
 )
 from worker.domain.job import Attempt, Lease, StepName
 from worker.domain.values import E164, NOWHERE, CallbackUrls, Fields, RoutingMode, Target
-from worker.providers import telnyx as module
-from worker.providers.telnyx import ERRORS, Telnyx, TelnyxCredentials, facts, translate
+from worker.providers import _telnyx_wire as wire
+from worker.providers._telnyx_wire import ERRORS, facts, translate
+from worker.providers.telnyx import Telnyx, TelnyxCredentials
 
 KEY = "KEY-planted"
 PUBLIC_KEY = base64.b64encode(bytes(32)).decode()
@@ -61,7 +62,7 @@ def refusal(
     body = {"errors": [{"code": code, "title": "planted", "detail": detail}]}
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = httpx.Response(status, headers=named, json=body, request=REQUEST)
-    error: telnyx.APIStatusError = adapter()._client._make_status_error_from_response(answer)
+    error: telnyx.APIStatusError = adapter()._wire.client._make_status_error_from_response(answer)
     return error
 
 
@@ -73,7 +74,7 @@ def unheard(cause: Exception) -> telnyx.APIConnectionError:
 
 def page(status: int) -> telnyx.APIStatusError:
     answer = httpx.Response(status, text="<html>planted</html>", request=REQUEST)
-    error: telnyx.APIStatusError = adapter()._client._make_status_error_from_response(answer)
+    error: telnyx.APIStatusError = adapter()._wire.client._make_status_error_from_response(answer)
     return error
 
 
@@ -318,7 +319,7 @@ def test_the_environment_lends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_accounts_share_connections_and_nothing_else() -> None:
-    one, two = adapter()._client._client, adapter(api_key="KEY-other")._client._client
+    one, two = adapter()._wire.client._client, adapter(api_key="KEY-other")._wire.client._client
 
     assert one._transport is two._transport
     assert one.cookies is not two.cookies
@@ -344,7 +345,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, document: object, sent: list[http
         sent.append(request)
         return httpx.Response(200, json=document)
 
-    monkeypatch.setattr(module, "_connections", lambda _: httpx.MockTransport(answer))
+    monkeypatch.setattr(wire, "_connections", lambda _: httpx.MockTransport(answer))
 
 
 @pytest.mark.parametrize(
