@@ -309,7 +309,12 @@ def test_a_sip_carriers_number_gets_its_trunks_and_nothing_else_is_touched(rig: 
     request = {
         "phone_number": number,
         "provider": "sip",
-        "sip": {"address": "sip.example.com", "username": "acme", "password": "sandbox-sip-pass"},
+        "sip": {
+            "trunk_name": "front desk",
+            "address": "sip.example.com",
+            "username": "acme",
+            "password": "sandbox-sip-pass",
+        },
     }
     answer = rig.api.post("/v1/imports", json=request)
     assert answer.status_code == 202, answer.text
@@ -323,6 +328,8 @@ def test_a_sip_carriers_number_gets_its_trunks_and_nothing_else_is_touched(rig: 
     assert inbound["auth_username"] == "acme"
     assert not inbound.get("allowed_addresses"), "the login decides"
     assert (outbound["auth_username"], outbound["address"]) == ("acme", "sip.example.com")
+    assert "front desk" in inbound["metadata"]
+    assert import_id in inbound["metadata"]
     assert inbound["auth_fingerprint"] == outbound["auth_fingerprint"]
     number_record = rig.api.get(f"/v1/phone-numbers/{job['phone_number_id']}").json()
     assert number_record["ownership"] == "asserted"

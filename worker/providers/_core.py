@@ -22,6 +22,7 @@ Rules for all methods:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol, Self
 
@@ -52,20 +53,20 @@ from worker.settings import Settings
 Record = Callable[[Objects], None]
 
 
-class Credentials(BaseModel):
+class Credentials(BaseModel, ABC):
     """What a customer gives us to act at a provider; adapters subclass it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @property
+    @abstractmethod
     def account_ref(self) -> str:
         """The vendor's id of the account: not a secret, and what rate limits are counted by."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def can_verify_webhooks(self) -> bool:
         """Whether signatures on the vendor's webhooks can be checked with these."""
-        raise NotImplementedError
 
     def reveal(self) -> dict[str, str]:
         """Returns the plain values, for the vault only."""

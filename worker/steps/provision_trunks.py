@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 from worker.domain.errors import ProviderUnavailable, SipTrunkProvisionFailed
@@ -43,6 +44,7 @@ def _inbound(ctx: Context) -> None:
             login=login,
             allowed_addresses=addresses,
             encryption=ctx.spec.media_encryption,
+            metadata=_metadata(ctx),
         )
     )
     ctx.record({INBOUND: trunk_id})
@@ -71,9 +73,16 @@ def _outbound(ctx: Context) -> None:
             login=login,
             transport=ctx.spec.sip_transport,
             encryption=ctx.spec.media_encryption,
+            metadata=_metadata(ctx),
         )
     )
     ctx.record({OUTBOUND: trunk_id})
+
+
+def _metadata(ctx: Context) -> str:
+    """Whose trunk it is, and what the caller calls it; the trunk's own name is how we find it."""
+    about = {"import_id": ctx.attempt.import_id, "trunk_name": ctx.spec.sip_trunk_name}
+    return json.dumps({"trunkline": {name: text for name, text in about.items() if text}})
 
 
 def _require_resolvable(address: str) -> None:

@@ -1,0 +1,329 @@
+"""From what callers send to what a job keeps: the request's models, its checks, its secrets.
+
+Nothing here knows the database; whose agent or credential it is, :mod:`worker.service` finds out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import (
+    AliasChoices,
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictBool,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+from worker.domain.errors import (
+    InvalidRequest,
+    SignaturesUnverifiable,
+    SipTrunkProvisionFailed,
+)
+from worker.domain.spec import ImportSecrets, ImportSpec
+from worker.domain.values import (
+    E164,
+    MediaEncryption,
+    Ownership,
+    ProviderName,
+    RoutingMode,
+    SipTransport,
+    parse_pin,
+    parse_sip_host,
+)
+from worker.providers import PROVIDERS, Credentials
+from worker.settings import Settings
+
+_ALPHANUMERIC: Final = string.ascii_letters + string.digits
+_WIDEST_PREFIX: Final = 8
+
+
+def _either_case(name: str) -> AliasChoices:
+    # The first choice is the one that error messages and the API's schema show.
+    return AliasChoices(name, to_camel(name))
+
+
+class _Input(BaseModel):
+    """What callers send: unknown fields are refused, camelCase is accepted."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=AliasGenerator(validation_alias=_either_case),
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+
+class SipSettings(_Input):
+    """The carrier's or the caller's own SIP trunk."""
+
+    trunk_name: str | None = Field(default=None, max_length=64)
+    address: str | None = Field(default=None, max_length=255, examples=["sip.example.com"])
+    username: str | None = Field(default=None, min_length=1, max_length=255)
+    password: SecretStr | None = Field(default=None, min_length=1, max_length=255)
+    transport: SipTransport = SipTransport.AUTO
+    media_encryption: MediaEncryption = MediaEncryption.ALLOW
+    allowed_addresses: tuple[str, ...] = Field(default=(), max_length=64)
+
+
+class InboundSettings(_Input):
+    """What happens to inbound calls."""
+
+    room_pattern: str = Field(default="call-", min_length=1, max_length=64)
+    """Prefix of the LiveKit room that each call gets."""
+    pin: SecretStr | None = None
+    """4 to 10 digits that a caller must type."""
+    fallback_agent_id: str | None = None
+    voicemail_message: str | None = Field(default=None, max_length=1000)
+
+
+class ImportRequest(_Input):
+    """One import, as its caller asks for it."""
+
+    phone_number: str = Field(examples=["+14155550100"])
+    provider: ProviderName
+    credential_id: str | None = None
+    credentials: dict[str, Any] | None = Field(
+        default=None, description="Inline credentials; their fields depend on the provider."
+    )
+    number_sid: str | None = Field(default=None, max_length=64)
+    friendly_name: str | None = Field(default=None, max_length=64)
+    agent_id: str | None = None
+    user_id: str | None = None
+    supports_inbound: StrictBool = True
+    supports_outbound: StrictBool = True
+    routing_mode: RoutingMode | None = Field(
+        default=None, description="`webhook`, where the provider knows it; a SIP carrier does not."
+    )
+    replace_existing_routing: StrictBool = False
+    sip: SipSettings = SipSettings()
+    inbound: InboundSettings = InboundSettings()
+    sms_enabled: StrictBool = False
+    price: float | None = Field(default=None, ge=0)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+def spec_of(request: ImportRequest, settings: Settings) -> ImportSpec:
+    """Returns what a job keeps of a request; no secret is in it.
+
+    Raises:
+        PermanentError: the request asks for something that cannot be.
+    """
+    number = E164.parse(request.phone_number)
+    if not request.supports_inbound and not request.supports_outbound:
+        raise InvalidRequest("Set supports_inbound or supports_outbound, or both.")
+    adapter = PROVIDERS[request.provider]
+    mode = request.routing_mode or _default_mode(adapter.modes)
+    if mode not in adapter.modes:
+        raise InvalidRequest(f"{request.provider} has no routing_mode {mode}.")
+    shape = adapter.number_id_shape
+    if request.number_sid is not None and not re.fullmatch(shape, request.number_sid):
+        raise InvalidRequest(f"number_sid: {request.provider}'s ids of numbers look otherwise.")
+    if request.inbound.pin is not None:
+        parse_pin(request.inbound.pin.get_secret_value())
+    address = _sip_address(request, settings)
+    if adapter.ownership is Ownership.ASSERTED:
+        _require_carrier_settings(request, address)
+    return ImportSpec(
+        phone_number=number,
+        provider=request.provider,
+        routing_mode=mode,
+        ownership=adapter.ownership,
+        number_sid=request.number_sid,
+        friendly_name=request.friendly_name,
+        agent_id=request.agent_id,
+        user_id=request.user_id,
+        supports_inbound=request.supports_inbound,
+        supports_outbound=request.supports_outbound,
+        replace_existing_routing=request.replace_existing_routing,
+        sms_enabled=request.sms_enabled,
+        sip_trunk_name=request.sip.trunk_name,
+        sip_address=address,
+        sip_transport=request.sip.transport,
+        media_encryption=request.sip.media_encryption,
+        allowed_addresses=_networks(request.sip.allowed_addresses),
+        room_prefix=request.inbound.room_pattern,
+        fallback_agent_id=request.inbound.fallback_agent_id,
+        voicemail_message=request.inbound.voicemail_message,
+        price=request.price,
+        metadata=request.metadata,
+        carrier=_carrier(request, settings) if adapter.ownership is Ownership.ASSERTED else None,
+    )
+
+
+def _require_carrier_settings(request: ImportRequest, address: str | None) -> None:
+    """A carrier cannot be asked for anything, so the import must bring it."""
+    if request.supports_outbound and (address is None or not _has_login(request, address)):
+        raise SipTrunkProvisionFailed(
+            "Outbound calls through a SIP carrier need sip.address, sip.username and sip.password."
+        )
+    if request.supports_inbound and not (request.sip.username or request.sip.allowed_addresses):
+        raise InvalidRequest(
+            "Say who may call: give sip.username and sip.password, or sip.allowed_addresses."
+        )
+
+
+def _carrier(request: ImportRequest, settings: Settings) -> dict[str, str]:
+    """What the customer must set at the carrier; never the password again."""
+    found = {
+        "address": settings.livekit_sip_host,
+        "transport": request.sip.transport.value,
+    }
+    if request.sip.username is not None:
+        found["username"] = request.sip.username
+    return found
+
+
+def _sip_address(request: ImportRequest, settings: Settings) -> str | None:
+    """The host for outbound calls: the caller's, else the platform's, else None: made later."""
+    sip = request.sip
+    if (sip.username is None) != (sip.password is None):
+        raise InvalidRequest("Give sip.username and sip.password together.")
+    if sip.address is not None:
+        return parse_sip_host(sip.address)
+    if not request.supports_outbound:
+        return None
+    if sip.username is not None:
+        raise InvalidRequest("Give sip.address with the SIP user name and password.")
+    platform = _platform_sip(request.provider, settings)
+    return None if platform is None else platform[0]
+
+
+def _platform_sip(provider: ProviderName, settings: Settings) -> tuple[str, str, str] | None:
+    """The platform's own SIP login at a provider, from the environment."""
+    address, username, password = settings.platform_sip(provider)
+    if address is None and username is None and password is None:
+        return None
+    if address is None or username is None or password is None:
+        name = provider.upper()
+        raise SipTrunkProvisionFailed(
+            "The platform's SIP login is incomplete; the operator must set all of "
+            f"{name}_TRUNK_ADDRESS, {name}_SIP_USERNAME and {name}_SIP_PASSWORD, or none."
+        )
+    return address, username, password.get_secret_value()
+
+
+def secrets_of(request: ImportRequest, spec: ImportSpec, settings: Settings) -> ImportSecrets:
+    """Returns what only the vault may keep of a request, with the logins made for it."""
+    username = request.sip.username
+    password = request.sip.password.get_secret_value() if request.sip.password else None
+    if request.sip.address is None and spec.sip_address is not None:
+        platform = _platform_sip(request.provider, settings)
+        assert platform is not None, "it gave the address"
+        _, username, password = platform
+    asserted = spec.ownership is Ownership.ASSERTED
+    own = request.sip.password.get_secret_value() if request.sip.password else None
+    return ImportSecrets(
+        inbound_username=request.sip.username if asserted else _generated("in"),
+        inbound_password=own if asserted else _password(),
+        termination_username=_generated("out"),
+        termination_password=_password(),
+        sip_username=username,
+        sip_password=password,
+        pin=request.inbound.pin.get_secret_value() if request.inbound.pin else "",
+        fingerprint=fingerprint_of(request),
+    )
+
+
+def require_verifiable(spec: ImportSpec, credentials: Credentials) -> None:
+    """Refuses an import whose calls would begin with a webhook that could never be verified."""
+    webhook = spec.routing_mode is RoutingMode.WEBHOOK and spec.supports_inbound
+    if (webhook or spec.sms_enabled) and not credentials.can_verify_webhooks:
+        raise SignaturesUnverifiable
+
+
+def warnings_of(spec: ImportSpec, credentials: Credentials) -> list[str]:
+    """Returns what a caller should know although nothing is refused."""
+    found = []
+    if not spec.phone_number.is_in_known_range:
+        found.append("The number is in no range that its country is known to have given out.")
+    if not credentials.can_verify_webhooks and spec.ownership is Ownership.PROVEN:
+        found.append(
+            "Call status webhooks are not set: their signatures could not be verified with "
+            "these credentials."
+        )
+    return [*found, *PROVIDERS[spec.provider].notes(spec.routing_mode, sms=spec.sms_enabled)]
+
+
+def parse_credentials(provider: ProviderName, values: Mapping[str, Any]) -> Credentials:
+    """Parses a provider's credentials.
+
+    Raises:
+        InvalidRequest: names each wrong field, never its value.
+    """
+    try:
+        return PROVIDERS[provider].credentials_model(**values)
+    except (ValidationError, TypeError) as error:
+        raise InvalidRequest(explain(error, prefix="credentials.")) from None
+
+
+def explain(error: ValidationError | TypeError, *, prefix: str = "") -> str:
+    """Returns a sentence that names each wrong field, never its value."""
+    if isinstance(error, TypeError):
+        return f"{prefix.rstrip('.')}: every field needs a name."
+    found = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        place = prefix + ".".join(str(part) for part in fault["loc"])
+        found.append(f"{place.rstrip('.')}: {fault['msg'].removeprefix('Value error, ')}")
+    return "; ".join(found)
+
+
+def fingerprint_of(request: ImportRequest) -> str:
+    """A digest of everything that a request says; kept in the vault only."""
+    plain = request.model_dump(mode="json")
+    password, pin = request.sip.password, request.inbound.pin
+    # Not by truth: an empty secret is false, and no JSON either.
+    plain["sip"]["password"] = None if password is None else password.get_secret_value()
+    plain["inbound"]["pin"] = None if pin is None else pin.get_secret_value()
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _default_mode(modes: frozenset[RoutingMode]) -> RoutingMode:
+    return RoutingMode.WEBHOOK if RoutingMode.WEBHOOK in modes else RoutingMode.SIP_TRUNK
+
+
+def _has_login(request: ImportRequest, address: str) -> bool:
+    """Whether a login comes with the address: the caller's own, or the platform's."""
+    return request.sip.address != address or request.sip.username is not None
+
+
+def _generated(kind: str) -> str:
+    return f"tl{kind}{secrets.token_hex(8)}"
+
+
+def _password() -> str:
+    """24 letters and digits with at least one of each kind, as Twilio's credential lists demand."""
+    while True:
+        text = "".join(secrets.choice(_ALPHANUMERIC) for _ in range(24))
+        if (
+            any(c.isdigit() for c in text)
+            and any(c.islower() for c in text)
+            and any(c.isupper() for c in text)
+        ):
+            return text
+
+
+def _networks(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns addresses and networks; a network of everything would open the trunk to anybody."""
+    for text in addresses:
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError:
+            raise InvalidRequest(
+                "sip.allowed_addresses takes IP addresses and networks, such as 203.0.113.0/30."
+            ) from None
+        if network.prefixlen < _WIDEST_PREFIX:
+            raise InvalidRequest("A network in sip.allowed_addresses must be /8 or narrower.")
+    return addresses
