@@ -237,6 +237,8 @@ class OwnedNumber:
     voice: bool
     sms: bool
     routing: Routing
+    #: Settings beside the routing that bend calls away; kept with the original, never written.
+    bends: Fields = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 

@@ -188,6 +188,7 @@ class Telnyx:
             voice=True,
             sms=messaging is not None and messaging.sms is not None,
             routing=self._routing(row),
+            bends=_bends(voice),
             warnings=_warnings(number, voice),
         )
 
@@ -318,6 +319,17 @@ def _cannot_detach() -> UndoFailed:
         "The number had no connection before, and Telnyx does not let it be taken off ours. Take "
         "the number off its connection in the Telnyx portal, then try again."
     )
+
+
+def _bends(voice: Sdk) -> Fields:
+    """What bends calls away before any connection, and of which kind it is."""
+    forwarding = voice.call_forwarding
+    enabled = forwarding is not None and bool(forwarding.call_forwarding_enabled)
+    return {
+        "forwarding_type": str(forwarding.forwarding_type or "") if enabled else "",
+        "forwards_to": str(forwarding.forwards_to or "") if enabled else "",
+        "translated_number": str(voice.translated_number or ""),
+    }
 
 
 def _warnings(number: E164, voice: Sdk) -> tuple[str, ...]:

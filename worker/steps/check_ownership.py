@@ -29,7 +29,7 @@ def run(ctx: Context) -> Done:
             "warnings": list(found.warnings),
         },
         # A foreign URL may carry a secret in its query string.
-        secret={"routing": original.to_json()},
+        secret={"routing": original.to_json(), "bends": dict(found.bends)},
     )
 
 

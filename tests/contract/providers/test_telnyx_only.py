@@ -238,8 +238,14 @@ def test_what_bends_calls_is_told(
 ) -> None:
     world.edit(settings)
 
-    warnings = provider.find_number(E164(OWNED), None).warnings
+    found = provider.find_number(E164(OWNED), None)
+    warnings = found.warnings
 
+    if words:
+        kept = {name: value for name, value in settings.items() if isinstance(value, str)}
+        assert kept.items() <= found.bends.items()
+    else:
+        assert not any(found.bends[name] for name in ("forwards_to", "translated_number"))
     assert len(warnings) == len(words)
     for word, warning in zip(words, warnings, strict=True):
         assert word in warning
