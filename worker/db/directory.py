@@ -23,7 +23,7 @@ from worker.db.models import (
     PhoneNumber,
     User,
 )
-from worker.domain.errors import CredentialInUse
+from worker.domain.errors import CredentialInUse, LeaseLost
 from worker.domain.job import JobState
 
 _Record = TypeVar("_Record")
@@ -276,26 +276,38 @@ class Directory:
             rows = connection.execute(query.order_by(PhoneNumber.id.desc()).limit(limit))
             return [_read(NumberRecord, row) for row in rows]
 
-    def activate_number(self, number_id: UUID, **facts: Any) -> None:  # noqa: ANN401 -- columns
+    def activate_number(self, number_id: UUID, *, fence: int, **facts: Any) -> None:  # noqa: ANN401 -- columns
         """Turns a claimed number active, with what its import found and made.
+
+        Raises:
+            LeaseLost: the claim with this fence is no longer the latest; nothing was written.
 
         Safe to repeat: yes.
         """
-        self._set_number(number_id, status="active", **facts)
+        with self._engine.begin() as connection:
+            written = connection.execute(
+                update(PhoneNumber)
+                .where(
+                    PhoneNumber.id == number_id,
+                    PhoneNumber.import_id == ImportJob.id,
+                    ImportJob.fence == fence,
+                    ImportJob.lease_until.is_not(None),
+                )
+                .values(status="active", updated_at=_NOW, **facts)
+            )
+            if written.rowcount == 0:
+                raise LeaseLost
 
     def deactivate_number(self, number_id: UUID) -> None:
         """Turns an active number back into a claim of its import, which is being undone.
 
         Safe to repeat: yes.
         """
-        self._set_number(number_id, status="pending")
-
-    def _set_number(self, number_id: UUID, **values: Any) -> None:  # noqa: ANN401 -- columns
         with self._engine.begin() as connection:
             connection.execute(
                 update(PhoneNumber)
                 .where(PhoneNumber.id == number_id)
-                .values(updated_at=_NOW, **values)
+                .values(updated_at=_NOW, status="pending")
             )
 
     # The audit log

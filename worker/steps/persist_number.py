@@ -13,6 +13,7 @@ def run(ctx: Context) -> Done:
     made = ctx.objects
     ctx.runtime.directory.activate_number(
         ctx.claim.job.phone_number_id,
+        fence=ctx.claim.fence,
         provider_number_id=found["number_id"],
         country=found["country"],
         sms_capable=found["sms"],

@@ -181,7 +181,11 @@ class Platform:
                 number_id = claim.job.phone_number_id
                 assert number_id is not None
                 self.directory.activate_number(
-                    number_id, provider_number_id="PN1", country="US", sms_capable=True
+                    number_id,
+                    fence=claim.fence,
+                    provider_number_id="PN1",
+                    country="US",
+                    sms_capable=True,
                 )
             found = output if step is StepName.CHECK_OWNERSHIP else {}
             self.claims.finish_step(claim, output=found, sealed=None)

@@ -298,3 +298,31 @@ def test_a_credential_in_use_cannot_go(bench: Bench) -> None:
     bench.directory.delete_credential(bench.credential_id)
     with pytest.raises(CredentialNotFound):
         bench.jobs.retry(job_id)
+
+
+def test_a_dead_workers_late_activation_changes_nothing(bench: Bench) -> None:
+    job_id = bench.submit()
+    dead = bench.run_to(job_id, LAST)
+    number_id = dead.job.phone_number_id
+    assert number_id is not None
+    bench.expire_lease(job_id)
+    bench.jobs.cancel(job_id)
+    with pytest.raises(LeaseLost):
+        bench.directory.activate_number(number_id, fence=dead.fence)
+    assert bench.sql("SELECT status FROM phone_numbers")[0][0] == "pending"
+    assert len(_undo_all(bench, job_id)) == len(StepName)
+    assert bench.sql("SELECT 1 FROM phone_numbers") == []
+
+
+def test_a_late_activation_after_a_takeover_changes_nothing(bench: Bench) -> None:
+    job_id = bench.submit()
+    dead = bench.run_to(job_id, LAST)
+    bench.expire_lease(job_id)
+    successor = bench.begin(job_id, LAST)
+    number_id = successor.job.phone_number_id
+    assert number_id is not None
+    with pytest.raises(LeaseLost):
+        bench.directory.activate_number(number_id, fence=dead.fence)
+    bench.directory.activate_number(number_id, fence=successor.fence, country="US")
+    bench.finish(successor)
+    assert bench.sql("SELECT status, country FROM phone_numbers") == [("active", "US")]
