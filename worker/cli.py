@@ -29,7 +29,7 @@ from worker.db.records import JobRecord
 from worker.db.vault import Vault, VaultKeyMissingError
 from worker.domain.errors import TrunklineError
 from worker.domain.job import Attempt, JobState, Lease, StepName, StepState
-from worker.domain.values import ProviderName, RoutingMode, format_id
+from worker.domain.values import ImportTag, ProviderName, RoutingMode, format_id
 from worker.livekit import LiveKit
 from worker.service import Caller, ImportRequest, Role, Service, explain, migrate_database
 from worker.settings import Settings, load
@@ -370,7 +370,7 @@ def _check_livekit(settings: Settings) -> str | None:
         number=1,
         lease=Lease(seconds=settings.call_seconds * 10),
     )
-    LiveKit(settings, attempt).verify()
+    LiveKit(settings, attempt, ImportTag(import_id=attempt.import_id)).verify()
     return None
 
 

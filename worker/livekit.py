@@ -235,9 +235,10 @@ class LiveKit:
     Safe to repeat: all of them; what is there is adopted, and what is gone is done.
     """
 
-    def __init__(self, settings: Settings, attempt: Attempt) -> None:
+    def __init__(self, settings: Settings, attempt: Attempt, tag: ImportTag) -> None:
         self.client = Client(settings, attempt)
         self._attempt = attempt
+        self._tag = tag
 
     @_blocking
     async def verify(self) -> None:
@@ -285,7 +286,7 @@ class LiveKit:
             TrunkConflict: a foreign rule claims the trunk.
             SipTrunkProvisionFailed: LiveKit refuses the values.
         """
-        wanted = rule_info(spec, self._attempt.import_id)
+        wanted = rule_info(spec, self._tag.import_id)
         request = api.CreateSIPDispatchRuleRequest(dispatch_rule=wanted)
 
         async def find() -> list[api.SIPDispatchRuleInfo]:
@@ -331,7 +332,7 @@ class LiveKit:
             await self._delete_trunk(each)
 
     async def _inbound(self, spec: InboundTrunk) -> str:
-        wanted = inbound_info(spec, self._attempt.import_id)
+        wanted = inbound_info(spec, self._tag.import_id)
         request = api.CreateSIPInboundTrunkRequest(trunk=wanted)
         self.client.hide(spec.login)
         return await self._ensure(
@@ -344,7 +345,7 @@ class LiveKit:
         )
 
     async def _outbound(self, spec: OutboundTrunk) -> str:
-        wanted = outbound_info(spec, self._attempt.import_id)
+        wanted = outbound_info(spec, self._tag.import_id)
         request = api.CreateSIPOutboundTrunkRequest(trunk=wanted)
         self.client.hide(spec.login)
         return await self._ensure(

@@ -5,7 +5,8 @@ TrunklineError
 │   ├── ProviderUnavailable     provider_unavailable
 │   │   └── NotSettled          a write may still land: wait, then look again
 │   ├── ProviderRateLimited     provider_rate_limited
-│   └── LiveKitUnavailable      livekit_unavailable
+│   ├── LiveKitUnavailable      livekit_unavailable
+│   └── CallbacksUnreachable    callbacks_unreachable: our own public URL
 ├── PermanentError              trying again changes nothing until somebody acts
 │   ├── InvalidRequest          invalid_request
 │   ├── ...                     one class a code, below
@@ -104,6 +105,17 @@ class LiveKitUnavailable(TransientError):
     sentence = "LiveKit cannot be reached right now. Nothing was changed for good; try again later."
 
 
+class CallbacksUnreachable(TransientError):
+    """Our own public callback URL does not lead to this deployment."""
+
+    code = "callbacks_unreachable"
+    status = 502
+    sentence = (
+        "Our public callback URL does not answer, so calls would not either. The operator must "
+        "check TRUNKLINE_PUBLIC_BASE_URL and what stands before the API."
+    )
+
+
 class InvalidRequest(PermanentError):
     """A field is missing, unknown or malformed."""
 
@@ -136,6 +148,14 @@ class Forbidden(PermanentError):
     sentence = (
         "This API key's role does not allow that. Use a key with the role admin or agent_manager."
     )
+
+
+class InvalidSignature(PermanentError):
+    """A webhook request that its provider has not signed, or not for this number."""
+
+    code = "invalid_signature"
+    status = 403
+    sentence = "The webhook's signature is missing or wrong, or the number is not known here."
 
 
 class NotFound(PermanentError):
@@ -269,6 +289,14 @@ class NumberAlreadyImported(PermanentError):
         "This number is already imported, or its import is under way. Release it first, or "
         "follow the import that is running."
     )
+
+
+class NumberBusy(PermanentError):
+    """Another job works on the number."""
+
+    code = "number_busy"
+    status = 409
+    sentence = "Another change of this number is under way. Try again once it has ended."
 
 
 class AgentNotFound(PermanentError):

@@ -1,4 +1,6 @@
-"""The import job: its states, the transitions between them, and one attempt at a step.
+"""Jobs: their kinds and states, the transitions between them, and one attempt at a step.
+
+An import:
 
              ┌────────┐ first step begins ┌─────────┐ last step done  ┌────────┐
 submit ─────▶│ queued │──────────────────▶│ running │────────────────▶│ active │
@@ -12,6 +14,10 @@ submit ─────▶│ queued │─────────────�
                                 ┌────────┐ │     │ ┌───────────┐
                                 │ failed │◀┘     └▶│ cancelled │
                                 └────────┘         └───────────┘
+
+A release begins undoing, and ends released or stuck. A repair or a rebinding of an active number is
+queued, runs, and ends active, or failed: then it leaves everything to the next one, and nothing is
+undone, since the number goes on answering.
 """
 
 from __future__ import annotations
@@ -25,8 +31,21 @@ from typing import Final
 from worker.domain.errors import LeaseLost
 
 
+class JobKind(StrEnum):
+    """What a job does to its number."""
+
+    #: Brings a number in; failing, it leaves no trace.
+    IMPORT = "import"
+    #: Gives a number back as it was before its import.
+    RELEASE = "release"
+    #: Sets everything outside again as it is meant to be.
+    REPAIR = "repair"
+    #: Gives inbound calls to another agent, or changes how they reach it.
+    REBIND = "rebind"
+
+
 class JobState(StrEnum):
-    """Where an import is; waiting for a retry is RUNNING (or UNDOING) with a next attempt time."""
+    """Where a job is; waiting for a retry is RUNNING (or UNDOING) with a next attempt time."""
 
     #: Accepted and stored; the first step's first claim moves it on.
     QUEUED = "queued"
@@ -42,22 +61,29 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
     #: Undo gave up; an operator must look. Only a retry moves it on.
     STUCK = "stuck"
+    #: The number was given back. Final.
+    RELEASED = "released"
 
 
 #: State → the states it may move to. The repository's ``move`` is the only one to act on it.
 TRANSITIONS: Final = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.UNDOING}),
-    JobState.RUNNING: frozenset({JobState.ACTIVE, JobState.UNDOING}),
-    JobState.UNDOING: frozenset({JobState.FAILED, JobState.CANCELLED, JobState.STUCK}),
+    JobState.RUNNING: frozenset({JobState.ACTIVE, JobState.UNDOING, JobState.FAILED}),
+    JobState.UNDOING: frozenset(
+        {JobState.FAILED, JobState.CANCELLED, JobState.STUCK, JobState.RELEASED}
+    ),
     JobState.STUCK: frozenset({JobState.UNDOING}),
     JobState.FAILED: frozenset({JobState.QUEUED}),
     JobState.CANCELLED: frozenset({JobState.QUEUED}),
     JobState.ACTIVE: frozenset[JobState](),
+    JobState.RELEASED: frozenset[JobState](),
 }
 assert TRANSITIONS.keys() == set(JobState), "a state has no row in TRANSITIONS"
 
 #: Nothing moves these on by itself: pollers may stop.
-FINAL: Final = frozenset({JobState.ACTIVE, JobState.FAILED, JobState.CANCELLED, JobState.STUCK})
+FINAL: Final = frozenset(
+    {JobState.ACTIVE, JobState.FAILED, JobState.CANCELLED, JobState.STUCK, JobState.RELEASED}
+)
 
 
 class StepName(StrEnum):
@@ -70,6 +96,16 @@ class StepName(StrEnum):
     CREATE_DISPATCH_RULE = "create_dispatch_rule"
     ROUTE_NUMBER = "route_number"
     PERSIST_NUMBER = "persist_number"
+
+
+#: Kind → the steps that its jobs do, or, for a release, undo. The order is always the same.
+PLANS: Final = {
+    JobKind.IMPORT: tuple(StepName),
+    JobKind.RELEASE: tuple(StepName),
+    JobKind.REPAIR: tuple(StepName),
+    JobKind.REBIND: (StepName.CREATE_DISPATCH_RULE, StepName.PERSIST_NUMBER),
+}
+assert PLANS.keys() == set(JobKind), "a kind of job has no steps"
 
 
 class StepState(StrEnum):
@@ -157,8 +193,10 @@ class Lease:
 class Attempt:
     """One attempt at a step or at its undo: who asks, for logs and vendors, under which lease."""
 
+    #: The job that asks; or, for what is done without one, the number or the credential.
     import_id: str
-    step: StepName
+    #: The step's name; or what is done without one, such as "check".
+    step: str
     number: int
     lease: Lease
     undo: bool = False

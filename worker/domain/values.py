@@ -11,7 +11,7 @@ from uuid import UUID
 
 import phonenumbers
 
-from worker.domain.errors import InvalidPhoneNumber, InvalidRequest
+from worker.domain.errors import InvalidPhoneNumber, InvalidRequest, PermanentError
 
 #: One group of a vendor's settings on a number, by the vendor's own names; "" means unset.
 Fields = Mapping[str, str]
@@ -243,12 +243,58 @@ class OwnedNumber:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListedNumber:
+    """A number as a listing of its provider's account shows it."""
+
+    #: The vendor's id of the number.
+    id: str
+    #: As the account has it; not every number of an account is E.164, such as a short code.
+    phone_number: str
+    #: ISO 3166 alpha-2, None where unknown.
+    country: str | None
+    voice: bool
+    sms: bool
+    #: Where its calls go now.
+    target: Target
+    #: Why it cannot be imported as it is, if the listing tells: not active, no voice.
+    refusal: PermanentError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberListing:
+    """One page of an account's numbers."""
+
+    numbers: tuple[ListedNumber, ...]
+    #: What the adapter needs for the next page; None on the last one.
+    following: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CallbackUrls:
     """Our public URLs that a provider calls for one number."""
 
     voice: str
+    #: Asked what comes next when the call that we sent on has ended or was not answered.
+    dialed: str
     status: str
     sms: str
+    recording: str
+
+    @classmethod
+    def of(cls, public_base_url: str, provider: ProviderName, number_id: UUID) -> Self:
+        """Returns the URLs of a number; the last segment of each names it."""
+
+        def url(kind: str) -> str:
+            number = format_id("num", number_id)
+            return f"{public_base_url}/callbacks/{provider}/{kind}/{number}"
+
+        return cls(
+            voice=url("voice"),
+            dialed=url("dialed"),
+            status=url("status"),
+            sms=url("sms"),
+            recording=url("recording"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from typing import ClassVar, Protocol, Self
 from pydantic import BaseModel, ConfigDict, SecretStr
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from worker.domain.calls import Answer, CallbackKind, CallbackRequest, Event, Forward
 from worker.domain.errors import TransientError
 from worker.domain.job import Attempt
 from worker.domain.values import (
@@ -37,6 +38,7 @@ from worker.domain.values import (
     CallbackUrls,
     Fields,
     ImportTag,
+    NumberListing,
     Objects,
     OwnedNumber,
     Ownership,
@@ -77,10 +79,48 @@ class Credentials(BaseModel, ABC):
         }
 
 
+class Webhooks(Protocol):
+    """A vendor's webhook requests: their signatures, what they say, and how they are answered.
+
+    Pure: no call is made, and nothing of a request is ever logged.
+    """
+
+    def verify(self, credentials: Credentials, request: CallbackRequest) -> bool:
+        """Whether the vendor signed the request for this account; False on any doubt."""
+
+    def sign(self, credentials: Credentials, request: CallbackRequest) -> Mapping[str, str] | None:
+        """Returns the headers that the vendor would sign the request with.
+
+        None where only the vendor holds the key.
+        """
+
+    def call(self, sender: str, number: str) -> tuple[str, bytes]:
+        """Returns content type and body of the vendor's voice request for a call.
+
+        Both numbers are E.164. For the self-test: as the vendor sends it, complete enough for
+        every check of ours.
+        """
+
+    def is_answered(self, request: CallbackRequest) -> bool:
+        """Whether the dialled call that a "dialed" request reports on was answered."""
+
+    def event(self, kind: CallbackKind, request: CallbackRequest) -> Event | None:
+        """Reads a "status", "sms" or "recording" request; None if it reports nothing to keep.
+
+        Raises:
+            InvalidRequest: it is signed, but lacks what tells one report from another.
+        """
+
+    def render(self, answer: Answer) -> tuple[str, bytes]:
+        """Returns content type and body of an answer in the vendor's XML."""
+
+
 class Provider(Protocol):
     """One vendor account, as the steps use it for one attempt."""
 
     name: ClassVar[ProviderName]
+    #: None where the vendor calls no webhooks.
+    webhooks: ClassVar[Webhooks | None]
     credentials_model: ClassVar[type[Credentials]]
     #: How sure we are of who owns a number that an import of this provider found.
     ownership: ClassVar[Ownership]
@@ -123,6 +163,35 @@ class Provider(Protocol):
             NumberNotOwned: looked up and absent, or the id is another number's.
             NumberNotActive: porting, pending or inactive.
             NumberNotVoiceCapable: it takes no voice calls.
+
+        Safe to repeat: yes, reads only.
+        """
+
+    def list_numbers(self, following: str | None, *, limit: int) -> NumberListing:
+        """Lists numbers of the account, a page at a time, and who answers each of them now.
+
+        ``limit`` is 1 to 100; a vendor whose pages are smaller gives fewer. ``following`` is what
+        the page before said.
+
+        Raises:
+            InvalidRequest: ``following`` is nothing that a page said.
+
+        Safe to repeat: yes, reads only.
+        """
+
+    def advise(self, number: OwnedNumber, *, sms: bool) -> tuple[str, ...]:
+        """Returns what else its owner should know before an import, at the price of more calls.
+
+        Such as an emergency address or a regulatory bundle that is pending, or a service that
+        overrides where SMS goes. What cannot be looked up with these credentials is left out.
+
+        Safe to repeat: yes, reads only.
+        """
+
+    def answer_url(self, fields: Fields) -> Forward | None:
+        """Returns the URL that answers calls under these voice fields, looked up where need be.
+
+        None if no URL does: a trunk, a connection, nothing, or an application that is gone.
 
         Safe to repeat: yes, reads only.
         """
@@ -189,6 +258,26 @@ class Provider(Protocol):
             SipTrunkProvisionFailed: the vendor refuses it, or the account may not use trunks.
 
         Safe to repeat: yes, adopts and completes what an earlier attempt left.
+        """
+
+    def planned_objects(
+        self, mode: RoutingMode, urls: CallbackUrls, trunk: TrunkPlan | None, *, sms: bool
+    ) -> Mapping[str, Fields]:
+        """Returns everything that an import makes at the vendor, and with which settings. Pure.
+
+        Keyed as ``Objects`` are, in the order of making. Fields carry the vendor's names; flags are
+        "true" and "false". Left out: passwords, names, ids of each other, and whatever the vendor
+        does not show again. ``trunk`` is None for an import without a trunk at the vendor. Equal to
+        what ``read_objects`` reads right after the import.
+        """
+
+    def read_objects(self, tag: ImportTag, objects: Objects) -> Mapping[str, Fields | None]:
+        """Returns the present settings of what an import made; None for what is gone.
+
+        Found by recorded id. The keys are those of ``objects`` that ``planned_objects`` knows, the
+        fields at least those that are planned.
+
+        Safe to repeat: yes, reads only.
         """
 
     def remove_trunk(self, tag: ImportTag, objects: Objects) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
+from worker.domain.calls import Forward
 from worker.domain.job import Attempt
 from worker.domain.values import (
     E164,
@@ -17,6 +18,7 @@ from worker.domain.values import (
     CallbackUrls,
     Fields,
     ImportTag,
+    NumberListing,
     Objects,
     OwnedNumber,
     Ownership,
@@ -49,6 +51,7 @@ class Sip:
     """A carrier of which we know nothing but what the customer says; makes no call at all."""
 
     name: ClassVar[ProviderName] = ProviderName.SIP
+    webhooks: ClassVar[None] = None
     credentials_model: ClassVar[type[Credentials]] = SipCredentials
     ownership: ClassVar[Ownership] = Ownership.ASSERTED
     modes: ClassVar[frozenset[RoutingMode]] = frozenset({RoutingMode.SIP_TRUNK})
@@ -93,6 +96,21 @@ class Sip:
             routing=Routing(parts={"voice": {}}),
         )
 
+    def list_numbers(self, following: str | None, *, limit: int) -> NumberListing:
+        """Returns nothing: a carrier lists nothing."""
+        del following, limit
+        return NumberListing(numbers=(), following=None)
+
+    def advise(self, number: OwnedNumber, *, sms: bool) -> tuple[str, ...]:
+        """Returns nothing: there is nothing to look up."""
+        del number, sms
+        return ()
+
+    def answer_url(self, fields: Fields) -> Forward | None:
+        """Returns None: what the carrier does is not ours to see."""
+        del fields
+        return None
+
     def read_routing(self, number_id: str) -> Routing | None:
         """Returns the empty routing: what the carrier does is not ours to see."""
         del number_id
@@ -133,6 +151,18 @@ class Sip:
         """Returns nothing: the customer makes the carrier's trunk."""
         del tag, plan, record
         return ProviderTrunk(objects={}, termination_address=None)
+
+    def planned_objects(
+        self, mode: RoutingMode, urls: CallbackUrls, trunk: TrunkPlan | None, *, sms: bool
+    ) -> Mapping[str, Fields]:
+        """Returns nothing: nothing is made."""
+        del mode, urls, trunk, sms
+        return {}
+
+    def read_objects(self, tag: ImportTag, objects: Objects) -> Mapping[str, Fields | None]:
+        """Returns nothing: nothing was made."""
+        del tag, objects
+        return {}
 
     def remove_trunk(self, tag: ImportTag, objects: Objects) -> None:
         """Does nothing: the carrier's trunk is the customer's."""

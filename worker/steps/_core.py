@@ -103,7 +103,7 @@ class Context:
     @cached_property
     def livekit(self) -> LiveKit:
         """The LiveKit adapter."""
-        return LiveKit(self.settings, self.attempt)
+        return LiveKit(self.settings, self.attempt, self.tag)
 
     def record(self, objects: Objects) -> None:
         """Writes down ids of outside objects before anything depends on them.
@@ -125,12 +125,8 @@ class Context:
     def urls(self) -> CallbackUrls:
         """Our public URLs for this number."""
         assert self.claim.job.phone_number_id is not None, "submit claims a number"
-        number = format_id("num", self.claim.job.phone_number_id)
-        base = f"{self.settings.public_base_url}/callbacks/{self.spec.provider}"
-        return CallbackUrls(
-            voice=f"{base}/voice/{number}",
-            status=f"{base}/status/{number}",
-            sms=f"{base}/sms/{number}",
+        return CallbackUrls.of(
+            self.settings.public_base_url, self.spec.provider, self.claim.job.phone_number_id
         )
 
     def output(self, step: StepName) -> Mapping[str, Any]:

@@ -19,7 +19,8 @@ from worker.settings import Environment, Settings
 
 IMPORT: str = "imp_0189aaaa"
 NUMBER = E164("+14155550100")
-NAMES = livekit.names(ImportTag(import_id=IMPORT))
+TAG = ImportTag(import_id=IMPORT)
+NAMES = livekit.names(TAG)
 SECRET = "planted-api-secret-of-32-characters"
 PASSWORD = "planted-sip-password"
 
@@ -133,7 +134,8 @@ def connect(sandbox: Sandbox) -> Connect:
 
     def make(attempt: Attempt | None = None, **changes: object) -> LiveKit:
         settings = make_settings(f"{sandbox.url}/livekit", **changes)
-        return LiveKit(settings, attempt or make_attempt())
+        attempt = attempt or make_attempt()
+        return LiveKit(settings, attempt, ImportTag(import_id=attempt.import_id))
 
     return make
 

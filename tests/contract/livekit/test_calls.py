@@ -25,6 +25,7 @@ from tests.contract.livekit.conftest import (
     NUMBER,
     PASSWORD,
     SECRET,
+    TAG,
     Connect,
     Sandbox,
     inbound,
@@ -118,7 +119,7 @@ def test_connection_that_never_comes_ends_in_time_and_leaves_no_doubt() -> None:
             filler.settimeout(0)
             filler.connect_ex(address)
         settings = make_settings(f"http://127.0.0.1:{address[1]}", **QUICK)
-        lk = LiveKit(settings, make_attempt())
+        lk = LiveKit(settings, make_attempt(), TAG)
         started = time.monotonic()
         with pytest.raises(LiveKitUnavailable) as caught:
             livekit._blocking(LiveKit._delete_trunk)(lk, "ST_1")
@@ -211,19 +212,19 @@ def test_redirection_is_not_followed() -> None:
     with server(raw("200 OK")) as (elsewhere, seen):
         moved = raw(f"307 Temporary Redirect\r\nLocation: {elsewhere}/")
         with server(moved) as (url, _), pytest.raises(LiveKitMisconfigured):
-            LiveKit(make_settings(url), make_attempt()).verify()
+            LiveKit(make_settings(url), make_attempt(), TAG).verify()
     assert seen == []
 
 
 def test_error_body_that_is_no_object_is_an_outage() -> None:
     answer = raw("502 Bad Gateway\r\nContent-Type: application/json", "[]")
     with server(answer) as (url, _), pytest.raises(LiveKitUnavailable):
-        LiveKit(make_settings(url), make_attempt()).verify()
+        LiveKit(make_settings(url), make_attempt(), TAG).verify()
 
 
 def test_created_object_without_an_id_is_an_unknown_outcome() -> None:
     with server(raw("200 OK\r\nContent-Type: application/protobuf")) as (url, seen):
-        error = create(LiveKit(make_settings(url), make_attempt()))
+        error = create(LiveKit(make_settings(url), make_attempt(), TAG))
     assert isinstance(error, LiveKitUnavailable)
     assert error.outcome_unknown
     assert len(seen) == 2
@@ -358,11 +359,11 @@ def test_closing_ends_what_is_under_way_and_the_next_call_starts_afresh(
 SCRIPT = """
     import multiprocessing
     import sys
-    from tests.contract.livekit.conftest import make_attempt, make_settings
+    from tests.contract.livekit.conftest import TAG, make_attempt, make_settings
     from worker.livekit import LiveKit
 
     def verify():
-        LiveKit(make_settings(sys.argv[1]), make_attempt()).verify()
+        LiveKit(make_settings(sys.argv[1]), make_attempt(), TAG).verify()
 
     verify()
     if "fork" in sys.argv:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_an_application_that_was_changed_by_hand_is_set_right(
     world: World, provider: Provider
 ) -> None:
     first = prepare(provider)
-    urls = type(URLS)(voice=URLS.voice + "2", status=URLS.status, sms=URLS.sms)
+    urls = replace(URLS, voice=URLS.voice + "2")
 
     second = provider.prepare_application(
         TAG, RoutingMode.WEBHOOK, urls, sms=True, record=lambda _: None

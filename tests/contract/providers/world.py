@@ -20,6 +20,8 @@ URLS = CallbackUrls(
     voice="https://voice.example.com/callbacks/voice/num_1",
     status="https://voice.example.com/callbacks/status/num_1",
     sms="https://voice.example.com/callbacks/sms/num_1",
+    dialed="https://dialed.example.com/callbacks/dialed/num_1",
+    recording="https://recording.example.com/callbacks/recording/num_1",
 )
 LOGIN = SipLogin(username="trunkline1", password="Planted-Password-1")
 PLAN = TrunkPlan(

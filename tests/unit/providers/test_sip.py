@@ -15,7 +15,13 @@ from worker.domain.values import (
 )
 from worker.providers.sip import Sip, SipCredentials
 
-URLS = CallbackUrls(voice="https://a.example", status="https://a.example", sms="https://a.example")
+URLS = CallbackUrls(
+    voice="https://a.example",
+    dialed="https://a.example",
+    status="https://a.example",
+    sms="https://a.example",
+    recording="https://a.example",
+)
 TAG = ImportTag(import_id="imp_1")
 
 

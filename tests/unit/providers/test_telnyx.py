@@ -42,6 +42,8 @@ URLS = CallbackUrls(
     voice="https://voice.example.com/voice",
     status="https://voice.example.com/status",
     sms="https://voice.example.com/sms",
+    dialed="https://dialed.example.com/dialed",
+    recording="https://recording.example.com/recording",
 )
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 REQUEST = httpx.Request("GET", "https://api.example.com/planted")

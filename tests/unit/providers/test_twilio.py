@@ -55,6 +55,8 @@ URLS = CallbackUrls(
     voice="https://voice.example.com/voice",
     status="https://voice.example.com/status",
     sms="https://voice.example.com/sms",
+    dialed="https://dialed.example.com/dialed",
+    recording="https://recording.example.com/recording",
 )
 
 
