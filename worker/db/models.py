@@ -7,6 +7,7 @@ where a secret, or a foreign URL of the customer (whose query may hold one), is 
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -26,11 +28,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
-from worker.domain.job import JobState, StepState
-from worker.domain.values import Ownership
+from worker.domain.calls import EventKind, NotificationState
+from worker.domain.job import JobKind, JobState, StepState
+from worker.domain.values import NumberStatus, Ownership
 
 
-def _in(column: str, values: type[JobState | StepState | Ownership]) -> str:
+def _in(column: str, values: type[StrEnum]) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 
 
@@ -62,6 +65,8 @@ class Organization(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    sealed: Mapped[bytes | None]
+    """What its notifications are signed with; null until it is first needed."""
 
 
 class User(Base):
@@ -121,6 +126,9 @@ class Credential(Base):
     stored: Mapped[bool]
     """False for inline credentials, which are not listed."""
     sealed: Mapped[bytes]
+    replaced_sealed: Mapped[bytes | None]
+    """What a rotation replaced: signatures made with it are good until then."""
+    replaced_until: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deleted_at: Mapped[datetime | None]
@@ -137,11 +145,19 @@ class ProviderLimit(Base):
 
 
 class ImportJob(Base):
-    """One import: the row decides everything; a message only hints that something may be due."""
+    """One job: the row decides everything; a message only hints that something may be due."""
 
     __tablename__ = "import_jobs"
     __table_args__ = (
         CheckConstraint(_in("state", JobState), name="state"),
+        CheckConstraint(_in("kind", JobKind), name="kind"),
+        # One job at a time works on a number.
+        Index(
+            "uq_import_jobs_phone_number_id_open",
+            "phone_number_id",
+            unique=True,
+            postgresql_where=text("state IN ('queued', 'running', 'undoing', 'stuck')"),
+        ),
         # The sweep's only question: what should somebody have moved on by now?
         Index("ix_import_jobs_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index("ix_import_jobs_organization_id_id", "organization_id", "id"),
@@ -160,6 +176,10 @@ class ImportJob(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     api_key_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_keys.id"))
     idempotency_key: Mapped[str | None]
+    kind: Mapped[str] = mapped_column(server_default=text("'import'"))
+    import_id: Mapped[UUID | None] = mapped_column(ForeignKey("import_jobs.id"))
+    """The import that brought the number in, whose name everything outside carries; null for an
+    import itself."""
     state: Mapped[str]
     provider: Mapped[str]
     e164: Mapped[str]
@@ -168,11 +188,13 @@ class ImportJob(Base):
     agent_id: Mapped[UUID | None] = mapped_column(ForeignKey("agents.id"))
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
     phone_number_id: Mapped[UUID | None]
-    """The number's row: claimed at submit, gone when the import failed."""
+    """The number's row: claimed at submit, gone when its import failed."""
     request: Mapped[dict[str, Any]]
     """What the caller asked for, without its secrets."""
     sealed: Mapped[bytes]
     """The caller's SIP login, the generated ones, and the fingerprint of the request."""
+    notify: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether a callback_url, which is sealed, is told when it ends."""
     warnings: Mapped[list[str]] = mapped_column(server_default=text("'[]'"))
 
     step: Mapped[str | None]
@@ -236,7 +258,7 @@ class PhoneNumber(Base):
 
     __tablename__ = "phone_numbers"
     __table_args__ = (
-        CheckConstraint("status IN ('pending', 'active')", name="status"),
+        CheckConstraint(_in("status", NumberStatus), name="status"),
         CheckConstraint(_in("ownership", Ownership), name="ownership"),
         # A number is active or in flight once in the whole system. An asserted claim is kept out of
         # it, so that it can never block the proven owner.
@@ -244,27 +266,35 @@ class PhoneNumber(Base):
             "uq_phone_numbers_e164_proven",
             "e164",
             unique=True,
-            postgresql_where=text("ownership = 'proven'"),
+            postgresql_where=text("ownership = 'proven' AND status <> 'released'"),
         ),
         Index(
             "uq_phone_numbers_organization_id_e164_asserted",
             "organization_id",
             "e164",
             unique=True,
-            postgresql_where=text("ownership = 'asserted'"),
+            postgresql_where=text("ownership = 'asserted' AND status <> 'released'"),
         ),
         Index("ix_phone_numbers_organization_id_id", "organization_id", "id"),
         Index("ix_phone_numbers_credential_id", "credential_id"),
+        # The periodic check's only question.
+        Index(
+            "ix_phone_numbers_check_due_at",
+            "check_due_at",
+            postgresql_where=text("status = 'active'"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     import_id: Mapped[UUID] = mapped_column(ForeignKey("import_jobs.id"))
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("import_jobs.id"))
+    """The job that set it up last, whose request and steps say what there should be outside; null
+    if that is its import."""
     e164: Mapped[str]
     provider: Mapped[str]
     ownership: Mapped[str]
     status: Mapped[str]
-    """"pending" while its import is in flight, then "active"."""
     credential_id: Mapped[UUID] = mapped_column(ForeignKey("credentials.id"))
     agent_id: Mapped[UUID | None] = mapped_column(ForeignKey("agents.id"))
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
@@ -280,8 +310,71 @@ class PhoneNumber(Base):
     dispatch_rule_id: Mapped[str | None]
     details: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     """The caller's price and metadata."""
+    check_due_at: Mapped[datetime | None]
+    """When what is outside is next compared with what it should be."""
+    checked_at: Mapped[datetime | None]
+    diagnosis: Mapped[dict[str, Any] | None]
+    """What the last check found; null before the first."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class NumberEvent(Base):
+    """What a provider reported of a call, a message or a recording, once each."""
+
+    __tablename__ = "number_events"
+    __table_args__ = (
+        CheckConstraint(_in("kind", EventKind), name="kind"),
+        UniqueConstraint("phone_number_id", "key"),
+        Index("ix_number_events_phone_number_id_id", "phone_number_id", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    phone_number_id: Mapped[UUID] = mapped_column(
+        ForeignKey("phone_numbers.id", ondelete="CASCADE")
+    )
+    """A claim that comes to nothing takes the events with it that came in meanwhile."""
+    kind: Mapped[str]
+    key: Mapped[str]
+    """What makes a second delivery of the same report recognisable."""
+    sealed: Mapped[bytes]
+    """What it says: who called or wrote, and the text, which may be anybody's one-time code."""
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Notification(Base):
+    """A message to a caller's callback_url, stored with what it tells, until it was delivered."""
+
+    __tablename__ = "notifications"
+    __table_args__ = (
+        CheckConstraint(_in("state", NotificationState), name="state"),
+        Index("ix_notifications_due_at", "due_at", postgresql_where=text("state = 'pending'")),
+        Index("ix_notifications_job_id", "job_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("import_jobs.id"))
+    """The job whose end it tells, if it does."""
+    secrets_of: Mapped[UUID] = mapped_column(ForeignKey("import_jobs.id"))
+    """The job whose sealed request holds the URL."""
+    type: Mapped[str]
+    """Such as import.active or call.status."""
+    event_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("number_events.id", ondelete="CASCADE")
+    )
+    """The event that it tells, if it does: its data are sealed there."""
+    payload: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """What it tells, but for what is sealed; the same on every attempt."""
+    state: Mapped[str] = mapped_column(server_default=text("'pending'"))
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    """When it is tried next; while it is being tried, when somebody else may."""
+    error: Mapped[str | None]
+    """Why the last attempt failed, in words of ours."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
 
 
 class AuditEntry(Base):

@@ -35,6 +35,17 @@ class EventKind(StrEnum):
     RECORDING = "recording"
 
 
+class NotificationState(StrEnum):
+    """Whether a notification has reached its callback_url."""
+
+    #: Not yet: the next attempt is due.
+    PENDING = "pending"
+    #: The URL answered with a success.
+    DELIVERED = "delivered"
+    #: Given up after a day.
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, kw_only=True)
 class CallbackRequest:
     """One webhook request as it arrived; may hold personal data, so it is never logged."""

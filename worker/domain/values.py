@@ -59,6 +59,19 @@ class Ownership(StrEnum):
     ASSERTED = "asserted"
 
 
+class NumberStatus(StrEnum):
+    """What a number of ours is."""
+
+    #: Claimed by an import that has not ended.
+    PENDING = "pending"
+    #: Imported: its calls are ours to answer.
+    ACTIVE = "active"
+    #: Being given back.
+    RELEASING = "releasing"
+    #: Given back; kept so that a call that still comes finds its way.
+    RELEASED = "released"
+
+
 class MediaEncryption(StrEnum):
     """SRTP on the LiveKit side of a trunk."""
 
