@@ -1,0 +1,95 @@
+"""The front door: what the API and the command line may ask for.
+
+Everything here answers from the database and leaves the work to the workers. Objects of another
+organisation look as if they did not exist, except where a published contract names the difference.
+"""
+
+from __future__ import annotations
+
+from worker.celery_app import Sender, ping_broker
+from worker.db.directory import CredentialRecord, Directory, NumberRecord
+from worker.db.engine import DATABASE_ERRORS, make_engine, migrate
+from worker.db.records import JobRecord
+from worker.db.repository import JobRepository
+from worker.db.vault import Vault
+from worker.domain.access import PERMISSIONS, Caller, Permission, Role
+from worker.intake import (
+    ImportRequest,
+    InboundSettings,
+    SipSettings,
+    explain,
+    parse_credentials,
+)
+from worker.service.credentials import CredentialRequests
+from worker.service.imports import Imports, Submitted
+from worker.service.numbers import Numbers
+from worker.service.tenants import Tenants
+from worker.settings import Settings
+
+#: With the records of the layers below that callers get from here.
+__all__ = [
+    "DATABASE_ERRORS",
+    "PERMISSIONS",
+    "Caller",
+    "CredentialRecord",
+    "ImportRequest",
+    "InboundSettings",
+    "JobRecord",
+    "NumberRecord",
+    "Permission",
+    "Role",
+    "Service",
+    "SipSettings",
+    "Submitted",
+    "explain",
+    "migrate_database",
+    "parse_credentials",
+]
+
+
+class Service(Imports, CredentialRequests, Numbers, Tenants):
+    """Everything that may be asked for; each part is in a module of its own."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Service:
+        """Wires a service to the database and the broker that the settings name."""
+        engine = make_engine(settings)
+        return cls(
+            settings=settings,
+            jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
+            directory=Directory(engine),
+            vault=Vault(settings.vault_keys),
+            sender=Sender(),
+        )
+
+    def close(self) -> None:
+        """Closes the connections to the database; the next call opens new ones."""
+        self._directory.close()
+
+    def rotate_keys(self) -> int:
+        """Seals every secret with the first vault key; returns how many.
+
+        Safe to repeat: yes, also after it was interrupted.
+        """
+        return sum(self._directory.reseal_all(self._vault.reseal))
+
+    def check_readiness(self) -> dict[str, str | None]:
+        """Returns, for the database and the broker, None or what is wrong."""
+        found: dict[str, str | None] = {"database": None, "broker": None}
+        try:
+            self._directory.ping()
+        except DATABASE_ERRORS as error:
+            found["database"] = f"unreachable ({type(error).__name__})"
+        try:
+            ping_broker()
+        except OSError as error:
+            found["broker"] = str(error)
+        return found
+
+
+def migrate_database(settings: Settings) -> None:
+    """Brings the schema up to date.
+
+    Safe to repeat: yes.
+    """
+    migrate(settings)

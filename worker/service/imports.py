@@ -1,0 +1,193 @@
+"""Imports: submit, look up, cancel and retry."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from worker import metrics
+from worker.db.records import JobRecord, NewJob
+from worker.domain.access import Caller, Permission
+from worker.domain.errors import IdempotencyKeyReused, InvalidRequest, NotFound
+from worker.domain.job import JobState
+from worker.domain.values import ProviderName, format_id, parse_id
+from worker.intake import (
+    ImportRequest,
+    fingerprint_of,
+    parse_credentials,
+    require_verifiable,
+    secrets_of,
+    spec_of,
+    warnings_of,
+)
+from worker.providers import PROVIDERS, Credentials
+from worker.service._core import Part, cursor_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """What submit answers."""
+
+    job: JobRecord
+    #: False if an earlier request with the same Idempotency-Key made the job.
+    created: bool
+
+
+class Imports(Part):
+    """Requests about imports."""
+
+    def submit(
+        self, caller: Caller, request: ImportRequest, *, idempotency_key: str | None = None
+    ) -> Submitted:
+        """Stores an import and asks a worker to start it; answers also while the broker is down.
+
+        Raises:
+            PermanentError: the request is refused; nothing was stored.
+
+        Safe to repeat: with an idempotency key the same request gives the same job.
+        """
+        caller.require(Permission.CREATE_NUMBERS)
+        fingerprint = fingerprint_of(request)
+        if idempotency_key is not None:
+            earlier = self._replayed(caller, idempotency_key, fingerprint)
+            if earlier is not None:
+                return Submitted(job=earlier, created=False)
+        spec = spec_of(request, self._settings)
+        self._agent(caller, request.inbound.fallback_agent_id)
+        agent_id = self._agent(caller, request.agent_id)
+        user_id = self._user(caller, request.user_id)
+        credential, inline, parsed = self._credential(caller, request)
+        require_verifiable(spec, parsed)
+        job_id = uuid7()
+        job = NewJob(
+            id=job_id,
+            organization_id=caller.organization_id,
+            api_key_id=caller.key_id,
+            idempotency_key=idempotency_key,
+            provider=spec.provider,
+            e164=spec.phone_number,
+            credential_id=credential,
+            account_ref=parsed.account_ref,
+            agent_id=agent_id,
+            user_id=user_id,
+            phone_number_id=uuid7(),
+            request=spec.to_json(),
+            sealed=self._vault.seal(secrets_of(request, spec, self._settings).to_json()),
+            warnings=warnings_of(spec, parsed),
+        )
+        if not self._jobs.submit(job, inline):
+            assert idempotency_key is not None, "only a key can have been used before"
+            earlier = self._replayed(caller, idempotency_key, fingerprint)
+            assert earlier is not None, "the key's job was stored by somebody else just now"
+            return Submitted(job=earlier, created=False)
+        metrics.SUBMITS.labels(spec.provider).inc()
+        self._audit(caller, "import.submit", format_id("imp", job_id))
+        self._start(job_id)
+        return Submitted(job=self.get_import(caller, format_id("imp", job_id)), created=True)
+
+    def get_import(self, caller: Caller, import_id: str) -> JobRecord:
+        """Returns an import with its steps.
+
+        Raises:
+            NotFound: the caller's organisation has no such import.
+        """
+        caller.require(Permission.READ)
+        job_id = parse_id("imp", import_id)
+        job = None if job_id is None else self._jobs.get(job_id)
+        if job is None or job.organization_id != caller.organization_id:
+            raise NotFound("There is no import with this id.")
+        return job
+
+    def import_version(self, job_id: UUID) -> tuple[int, JobState] | None:
+        """Returns what a waiting request watches; the caller has checked whose import it is."""
+        return self._jobs.version(job_id)
+
+    def list_imports(
+        self,
+        caller: Caller,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        status: JobState | None = None,
+        provider: ProviderName | None = None,
+        phone_number: str | None = None,
+    ) -> list[JobRecord]:
+        """Returns the organisation's imports, newest first, without their steps."""
+        caller.require(Permission.READ)
+        return self._jobs.list_jobs(
+            caller.organization_id,
+            limit=limit,
+            before=cursor_of("imp", cursor),
+            state=status,
+            provider=provider,
+            e164=phone_number,
+        )
+
+    def cancel(self, caller: Caller, import_id: str) -> JobRecord:
+        """Asks for an import to be undone and stopped.
+
+        Raises:
+            InvalidState: it has already ended.
+
+        Safe to repeat: yes.
+        """
+        return self._turn(caller, import_id, "import.cancel")
+
+    def retry(self, caller: Caller, import_id: str) -> JobRecord:
+        """Resumes the undo of a stuck import, or starts a failed or cancelled one again.
+
+        Raises:
+            InvalidState: it is none of these.
+            NumberAlreadyImported: another import has claimed the number since.
+            CredentialNotFound: its credential was deleted.
+        """
+        return self._turn(caller, import_id, "import.retry")
+
+    def _turn(self, caller: Caller, import_id: str, action: str) -> JobRecord:
+        caller.require(Permission.CREATE_NUMBERS)
+        job = self.get_import(caller, import_id)
+        change = self._jobs.cancel if action == "import.cancel" else self._jobs.retry
+        change(job.id)
+        self._audit(caller, action, import_id)
+        self._start(job.id)
+        return self.get_import(caller, import_id)
+
+    def _replayed(self, caller: Caller, key: str, fingerprint: str) -> JobRecord | None:
+        job = self._jobs.find_by_idempotency_key(caller.organization_id, key)
+        if job is None:
+            return None
+        known = self._vault.open(job.sealed)["fingerprint"]
+        if not hmac.compare_digest(known, fingerprint):
+            raise IdempotencyKeyReused
+        return job
+
+    def _credential(
+        self, caller: Caller, request: ImportRequest
+    ) -> tuple[UUID, dict[str, Any] | None, Credentials]:
+        """Returns the credential's id, its row if it must be stored, and its parsed values."""
+        model = PROVIDERS[request.provider].credentials_model
+        needless = not model.model_fields
+        given = (request.credential_id is not None) + (request.credentials is not None)
+        if given != 1 and not (needless and given == 0):
+            raise InvalidRequest("Give either credential_id or credentials.")
+        if request.credential_id is not None:
+            record = self._owned_credential(caller, request.credential_id)
+            if record.provider != request.provider:
+                raise InvalidRequest(f"This credential is for {record.provider}.")
+            return record.id, None, model(**self._vault.open(record.sealed))
+        parsed = parse_credentials(request.provider, request.credentials or {})
+        credential_id = uuid7()
+        row = {
+            "id": credential_id,
+            "organization_id": caller.organization_id,
+            "provider": request.provider,
+            "account_ref": parsed.account_ref,
+            "label": "",
+            "stored": False,
+            "sealed": self._vault.seal(parsed.reveal()),
+        }
+        return credential_id, row, parsed
