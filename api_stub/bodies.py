@@ -21,7 +21,7 @@ from api_stub.problems import InvalidFields, name_fields
 from api_stub.schemas import FieldError
 from worker.domain.values import ProviderName
 from worker.providers import PROVIDERS
-from worker.service import ImportRequest
+from worker.service import ImportRequest, NumberChange
 
 #: Deeper than any sensible metadata, shallower than what recursive code can stand.
 _DEEPEST: Final = 32
@@ -144,6 +144,22 @@ class ImportBody(ImportRequest):
 
     credentials: dict[str, Any] | None = Field(
         default=None, description=f"Inline credentials. {_CREDENTIALS}"
+    )
+
+
+class NumberBody(NumberChange):
+    """What of a number is to change: what is left out stays, null clears."""
+
+    model_config = ConfigDict(
+        title="NumberChange",
+        json_schema_extra={
+            "examples": [
+                {
+                    "agent_id": "agt_01890a5d000070008000000000000004",
+                    "inbound": {"voicemail_message": "Please leave a message after the tone."},
+                }
+            ]
+        },
     )
 
 

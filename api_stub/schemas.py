@@ -12,9 +12,10 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from worker.domain.job import JobState, StepName, StepState
+from worker.domain.calls import EVENT_FIELDS, EventKind
+from worker.domain.job import PLANS, JobKind, JobState, StepName, StepState
 from worker.domain.values import Ownership, ProviderName, RoutingMode, format_id
-from worker.service import CredentialRecord, JobRecord, NumberRecord
+from worker.service import CredentialRecord, JobRecord, NumberRecord, StoredEvent
 
 #: Written with a Z, whatever time zone the database session has.
 Timestamp = Annotated[datetime, AfterValidator(lambda value: value.astimezone(UTC))]
@@ -76,6 +77,7 @@ class JobSummary(BaseModel):
     """An import without its steps."""
 
     id: str
+    kind: JobKind
     status: JobState
     phone_number: str
     provider: ProviderName
@@ -86,7 +88,7 @@ class JobSummary(BaseModel):
     agent_id: str | None
     user_id: str | None
     credential_id: str
-    phone_number_id: str | None = Field(description="The number's id once the import is active.")
+    phone_number_id: str | None = Field(description="The number's id once it is imported.")
     error: JobErrorOut | None = Field(description="What made the import fail.")
     undo_error: JobErrorOut | None = Field(description="Why it is stuck: what could not be undone.")
     next_attempt_at: Timestamp | None = Field(description="When a step is tried again.")
@@ -119,6 +121,7 @@ class JobOut(JobSummary):
             "examples": [
                 {
                     "id": _IMPORT_ID,
+                    "kind": "import",
                     "status": "running",
                     "phone_number": "+14155550100",
                     "provider": "twilio",
@@ -161,7 +164,7 @@ class JobOut(JobSummary):
     @classmethod
     def from_record(cls, job: JobRecord) -> Self:
         """Formats a job as the database knows it."""
-        return cls(**_job_fields(job), steps=[_step(job, name) for name in StepName])
+        return cls(**_job_fields(job), steps=[_step(job, name) for name in PLANS[job.kind]])
 
 
 class ImportPage(BaseModel):
@@ -188,7 +191,11 @@ class NumberOut(BaseModel):
     agent_id: str | None
     user_id: str | None
     credential_id: str
-    import_id: str
+    import_id: str = Field(description="The import that brought it in.")
+    checked_at: Timestamp | None = Field(description="When it was last compared with what is set.")
+    verdict: str | None = Field(
+        description="What that found: `ok`, `drifted` or `unknown`; POST …/check tells the rest."
+    )
     provider_number_id: str | None = Field(description="The provider's own id of the number.")
     inbound_trunk_id: str | None
     outbound_trunk_id: str | None
@@ -221,6 +228,8 @@ class NumberOut(BaseModel):
                     "user_id": None,
                     "credential_id": _CREDENTIAL_ID,
                     "import_id": _IMPORT_ID,
+                    "checked_at": _TIME,
+                    "verdict": "ok",
                     "provider_number_id": "PN00000000000000000000000000000000",
                     "inbound_trunk_id": "ST_example",
                     "outbound_trunk_id": "ST_example2",
@@ -253,6 +262,8 @@ class NumberOut(BaseModel):
             user_id=_id("usr", number.user_id),
             credential_id=format_id("cred", number.credential_id),
             import_id=format_id("imp", number.import_id),
+            checked_at=number.checked_at,
+            verdict=(number.diagnosis or {}).get("verdict"),
             provider_number_id=number.provider_number_id,
             inbound_trunk_id=number.inbound_trunk_id,
             outbound_trunk_id=number.outbound_trunk_id,
@@ -269,6 +280,56 @@ class NumberPage(BaseModel):
     """Some numbers, newest first."""
 
     items: list[NumberOut]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page.")
+
+
+class EventOut(BaseModel):
+    """What a provider reported of a call, a message or a recording."""
+
+    id: str
+    kind: EventKind
+    received_at: Timestamp
+    data: dict[str, str | int | None] = Field(
+        description=" ".join(
+            f"`{kind}`: {', '.join(names)}." for kind, names in EVENT_FIELDS.items()
+        )
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "evt_01890a5d000070008000000000000005",
+                    "kind": "call",
+                    "received_at": _TIME,
+                    "data": {
+                        "call_id": "CA00000000000000000000000000000000",
+                        "status": "completed",
+                        "direction": "inbound",
+                        "from": "+12025550123",
+                        "to": "+14155550100",
+                        "duration_seconds": 42,
+                    },
+                }
+            ]
+        }
+    )
+
+    @classmethod
+    def from_record(cls, event: StoredEvent) -> Self:
+        """Formats an event."""
+        return cls(
+            id=format_id("evt", event.id),
+            kind=event.kind,
+            received_at=event.received_at,
+            data=event.data,
+        )
+
+
+class EventPage(BaseModel):
+    """Some events of a number, newest first."""
+
+    items: list[EventOut]
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page.")
 
 
@@ -324,6 +385,7 @@ def _job_fields(job: JobRecord) -> dict[str, Any]:
     request = job.request
     return {
         "id": format_id("imp", job.id),
+        "kind": job.kind,
         "status": job.state,
         "phone_number": job.e164,
         "provider": job.provider,
@@ -336,7 +398,9 @@ def _job_fields(job: JobRecord) -> dict[str, Any]:
         "credential_id": format_id("cred", job.credential_id),
         # The row is claimed at submit, but until the import is active it is nobody's number.
         "phone_number_id": (
-            _id("num", job.phone_number_id) if job.state is JobState.ACTIVE else None
+            _id("num", job.phone_number_id)
+            if job.state is JobState.ACTIVE or job.kind is not JobKind.IMPORT
+            else None
         ),
         "error": _error(job.error_code, job.error_message, job.error_step),
         "undo_error": _error(job.undo_error_code, job.undo_error_message, job.undo_error_step),
@@ -363,7 +427,7 @@ def _step_warnings(job: JobRecord) -> list[str]:
 
 def _step(job: JobRecord, name: StepName) -> StepOut:
     step = job.steps.get(name)
-    if step is None:
+    if step is None or step.state is StepState.WAITING:
         return StepOut(
             name=name,
             state=StepState.WAITING,

@@ -12,6 +12,7 @@ import re
 import secrets
 import string
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import (
@@ -113,6 +114,64 @@ class ImportRequest(_Input):
     sms_enabled: StrictBool = False
     price: float | None = Field(default=None, ge=0)
     metadata: dict[str, Any] = Field(default_factory=dict)
+    callback_url: SecretStr | None = Field(
+        default=None,
+        max_length=2048,
+        description="Told, with a signature, when the import ends and what the number receives.",
+    )
+
+
+class InboundChange(_Input):
+    """What of the inbound calls is to change; what is left out stays."""
+
+    room_pattern: str = Field(default="call-", min_length=1, max_length=64)
+    pin: SecretStr | None = None
+    fallback_agent_id: str | None = None
+    voicemail_message: str | None = Field(default=None, max_length=1000)
+
+
+class NumberChange(_Input):
+    """What of a number is to change: what is left out stays, null clears."""
+
+    agent_id: str | None = None
+    friendly_name: str | None = Field(default=None, max_length=64)
+    inbound: InboundChange = InboundChange()
+    price: float | None = Field(default=None, ge=0)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    callback_url: SecretStr | None = Field(default=None, max_length=2048)
+
+
+def changed(
+    change: NumberChange, spec: ImportSpec, kept: ImportSecrets
+) -> tuple[ImportSpec, ImportSecrets]:
+    """Returns what a number is to be after a change.
+
+    Raises:
+        InvalidRequest: the PIN is none, or a change of inbound calls is meant for a number without.
+    """
+    given, inbound = change.model_fields_set, change.inbound.model_fields_set
+    if ("agent_id" in given or inbound) and not spec.supports_inbound:
+        raise InvalidRequest("This number takes no inbound calls, so nothing of them can change.")
+    values: dict[str, Any] = {
+        name: getattr(change, name)
+        for name in ("agent_id", "friendly_name", "price", "metadata")
+        if name in given
+    }
+    for field, name in (
+        ("room_pattern", "room_prefix"),
+        ("fallback_agent_id", "fallback_agent_id"),
+        ("voicemail_message", "voicemail_message"),
+    ):
+        if field in inbound:
+            values[name] = getattr(change.inbound, field)
+    hidden: dict[str, Any] = {}
+    if "pin" in inbound:
+        pin = change.inbound.pin
+        hidden["pin"] = "" if pin is None else parse_pin(pin.get_secret_value())
+    if "callback_url" in given:
+        url = change.callback_url
+        hidden["callback_url"] = None if url is None else url.get_secret_value()
+    return replace(spec, **values), replace(kept, **hidden)
 
 
 def spec_of(request: ImportRequest, settings: Settings) -> ImportSpec:
@@ -233,6 +292,7 @@ def secrets_of(request: ImportRequest, spec: ImportSpec, settings: Settings) -> 
         sip_username=username,
         sip_password=password,
         pin=request.inbound.pin.get_secret_value() if request.inbound.pin else "",
+        callback_url=request.callback_url.get_secret_value() if request.callback_url else None,
         fingerprint=fingerprint_of(request),
     )
 
@@ -287,6 +347,8 @@ def fingerprint_of(request: ImportRequest) -> str:
     # Not by truth: an empty secret is false, and no JSON either.
     plain["sip"]["password"] = None if password is None else password.get_secret_value()
     plain["inbound"]["pin"] = None if pin is None else pin.get_secret_value()
+    url = request.callback_url
+    plain["callback_url"] = None if url is None else url.get_secret_value()
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 

@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     #: Scales every retry delay; 1 in production, small in tests that wait for retries.
     retry_scale: float = Field(default=1.0, gt=0)
 
+    #: How often each number is compared with what it should be; 0 leaves that to its owners.
+    check_seconds: float = Field(default=21600.0, ge=0)
+    #: How long a call rings at LiveKit before the fallback agent or the voicemail takes it.
+    ring_seconds: int = Field(default=25, ge=5, le=60)
+
     #: Connections a process keeps to Postgres, and how many more it may open under load.
     database_pool_size: int = Field(default=10, ge=1)
     database_max_overflow: int = Field(default=20, ge=0)

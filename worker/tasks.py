@@ -17,12 +17,12 @@ import structlog
 from worker import metrics
 from worker.celery_app import BROKER_ERRORS, app, queue_length
 from worker.db.claims import Claims
-from worker.db.directory import Directory
 from worker.db.engine import DATABASE_ERRORS, make_engine
+from worker.db.numbers import Numbers
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.errors import TrunklineError
-from worker.domain.job import JobState
+from worker.domain.job import PLANS, JobState
 from worker.domain.values import format_id, parse_id
 from worker.pipeline import STEPS
 from worker.settings import load
@@ -53,7 +53,7 @@ def _worker() -> tuple[Runtime, Guard]:
                 settings=settings,
                 jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
                 claims=Claims(engine, resend_after_seconds=settings.resend_after_seconds),
-                directory=Directory(engine),
+                numbers=Numbers(engine),
                 vault=Vault(settings.vault_keys),
             )
             _guard = Guard(_runtime)
@@ -117,7 +117,7 @@ def _signatures(import_id: str) -> list[Any]:
     job = _worker()[0].jobs.get(_uuid(import_id))
     if job is None or job.is_final or job.step is None:
         return []
-    order = list(TASKS)
+    order = PLANS[job.kind]
     place = order.index(job.step)
     if job.state is JobState.UNDOING:
         return [TASKS[name][1].si(import_id) for name in reversed(order[: place + 1])]

@@ -15,49 +15,31 @@ from api_stub import problems
 from api_stub.auth import Front, Importer, Reader
 from api_stub.bodies import ImportBody, StrictRoute, read_credentials
 from api_stub.routes._core import ALWAYS, WRITES, PageQuery, answer, cut
+from api_stub.routes._jobs import FAILURES, LOCATION, Prefer, accepted, outcome, watch_of
 from api_stub.schemas import FieldError, ImportPage, JobOut, JobSummary, NumberOut
 from api_stub.waiting import (
     LONGEST_WAIT_SECONDS,
-    Watch,
     entity_tag,
     is_final,
     matches,
-    preferred_wait,
 )
 from worker.domain.errors import (
-    AccountSuspended,
     AgentNotFound,
     AgentNotOwned,
     CredentialNotFound,
     CredentialNotOwned,
     IdempotencyKeyReused,
-    InsufficientPermission,
-    InternalError,
-    InvalidCredentials,
     InvalidPhoneNumber,
     InvalidState,
-    LiveKitMisconfigured,
-    LiveKitUnavailable,
     NotFound,
     NumberAlreadyImported,
-    NumberInUse,
-    NumberNotActive,
-    NumberNotOwned,
-    NumberNotVoiceCapable,
     PayloadTooLarge,
-    ProviderRateLimited,
-    ProviderUnavailable,
     SignaturesUnverifiable,
     SipTrunkProvisionFailed,
-    TrunkConflict,
-    UndoFailed,
     UserNotFound,
-    WebhookSetupFailed,
-    from_code,
 )
-from worker.domain.job import JobState
-from worker.domain.values import E164, ProviderName, format_id
-from worker.service import DATABASE_ERRORS, Caller, JobRecord, Service
+from worker.domain.job import JobKind, JobState
+from worker.domain.values import E164, ProviderName
 
 router = APIRouter(tags=["imports"], route_class=StrictRoute)
 
@@ -78,29 +60,6 @@ _REFUSALS: Final = (
     IdempotencyKeyReused,
     SipTrunkProvisionFailed,
 )
-#: What the import may end with, for a caller who waits.
-_FAILURES: Final = (
-    InvalidCredentials,
-    InsufficientPermission,
-    AccountSuspended,
-    NumberNotOwned,
-    NumberNotVoiceCapable,
-    NumberNotActive,
-    NumberInUse,
-    TrunkConflict,
-    InvalidState,
-    ProviderRateLimited,
-    InternalError,
-    LiveKitMisconfigured,
-    UndoFailed,
-    WebhookSetupFailed,
-    ProviderUnavailable,
-    LiveKitUnavailable,
-)
-_LOCATION: Final = {
-    "description": "Where the job is.",
-    "schema": {"type": "string", "examples": ["/v1/imports/imp_01890a5d…"]},
-}
 _NUMBER_LOCATION: Final = {
     "description": "Where the number is.",
     "schema": {"type": "string", "examples": ["/v1/phone-numbers/num_01890a5d…"]},
@@ -115,6 +74,7 @@ _ETAG: Final = {"description": "The job's version.", "schema": {"type": "string"
 class ImportQuery(PageQuery):
     """Which imports to list."""
 
+    kind: JobKind | None = None
     status: JobState | None = None
     provider: ProviderName | None = None
     phone_number: str | None = Field(default=None, examples=["+14155550100"])
@@ -124,19 +84,6 @@ class ImportQuery(PageQuery):
     def _is_e164(cls, value: str | None) -> str | None:
         # An unescaped plus in a query is a space: everybody's first try.
         return value if value is None else E164.parse(value.replace(" ", "+", 1))
-
-
-def _watch(request: Request) -> Watch:
-    watch: Watch = request.app.state.watch
-    return watch
-
-
-def _location(job: JobRecord) -> dict[str, str]:
-    return {"Location": f"/v1/imports/{format_id('imp', job.id)}"}
-
-
-def _accepted(job: JobRecord, **headers: str) -> Response:
-    return answer(JobOut.from_record(job), HTTPStatus.ACCEPTED, {**_location(job), **headers})
 
 
 @router.post(
@@ -152,9 +99,9 @@ def _accepted(job: JobRecord, **headers: str) -> Response:
         },
         202: {
             "description": "Accepted; follow it at the Location.",
-            "headers": {"Location": _LOCATION, "Idempotent-Replayed": _REPLAYED},
+            "headers": {"Location": LOCATION, "Idempotent-Replayed": _REPLAYED},
         },
-        **problems.document(*_REFUSALS, *_FAILURES),
+        **problems.document(*_REFUSALS, *FAILURES),
     },
 )
 async def submit_import(
@@ -171,13 +118,7 @@ async def submit_import(
             "job; the same key with another body is refused.",
         ),
     ] = None,
-    prefer: Annotated[
-        list[str] | None,
-        Header(
-            alias="Prefer",
-            description="`wait=N` holds the answer until the import ends, at most a minute.",
-        ),
-    ] = None,
+    prefer: Prefer = None,
 ) -> Response:
     """Stores the import and answers at once; workers do the rest.
 
@@ -195,46 +136,7 @@ async def submit_import(
     )
     job = submitted.job
     headers = {} if submitted.created else {"Idempotent-Replayed": "true"}
-    seconds = preferred_wait(prefer or ())
-    if seconds is None:
-        return _accepted(job, **headers)
-    headers["Preference-Applied"] = f"wait={seconds}"
-    if not job.is_final:
-        await _watch(request).until(is_final, job.id, seconds=seconds, request=request)
-    try:
-        return await run_in_threadpool(_outcome, service, caller, job, headers)
-    except DATABASE_ERRORS:
-        # The job is stored, whatever happened to the database since.
-        return _accepted(job, **headers)
-
-
-def _outcome(service: Service, caller: Caller, job: JobRecord, headers: dict[str, str]) -> Response:
-    """What a caller who waited gets."""
-    job = service.get_import(caller, format_id("imp", job.id))
-    if not job.is_final:
-        return _accepted(job, **headers)
-    if job.state is not JobState.ACTIVE:
-        return _failed(job, headers)
-    assert job.phone_number_id is not None, "submit claims a number"
-    number = service.get_number(caller, format_id("num", job.phone_number_id))
-    headers = {**headers, "Location": f"/v1/phone-numbers/{format_id('num', number.id)}"}
-    return answer(NumberOut.from_record(number), HTTPStatus.CREATED, headers)
-
-
-def _failed(job: JobRecord, headers: dict[str, str]) -> Response:
-    """The problem that ended an import, under its own status."""
-    step = job.error_step
-    if job.state is JobState.STUCK:
-        # Not what made it fail: that would say that the number is as it was.
-        error = from_code(job.undo_error_code or "", job.undo_error_message or "")
-        step = job.undo_error_step
-    elif job.error_code is not None:
-        error = from_code(job.error_code, job.error_message or "")
-    else:
-        error = InvalidState("The import was cancelled; the number is as it was.")
-    return problems.answer(
-        error, step=step, import_id=format_id("imp", job.id), headers={**headers, **_location(job)}
-    )
+    return await outcome(request, service, caller, job, headers=headers, prefer=prefer)
 
 
 @router.get(
@@ -278,7 +180,7 @@ async def read_import(
 
     job = await run_in_threadpool(service.get_import, caller, import_id)
     if wait and not reached(job.version, job.state):
-        await _watch(request).until(reached, job.id, seconds=wait, request=request)
+        await watch_of(request).until(reached, job.id, seconds=wait, request=request)
         job = await run_in_threadpool(service.get_import, caller, import_id)
     # A cache may keep it, but has to ask each time.
     headers = {"ETag": entity_tag(job.version), "Cache-Control": "private, no-cache"}
@@ -301,6 +203,7 @@ def list_imports(
         caller,
         limit=query.limit + 1,
         cursor=query.cursor,
+        kind=query.kind,
         status=query.status,
         provider=query.provider,
         phone_number=query.phone_number,
@@ -315,13 +218,13 @@ def list_imports(
     response_model=JobOut,
     summary="Cancel an import",
     responses={
-        202: {"headers": {"Location": _LOCATION}},
+        202: {"headers": {"Location": LOCATION}},
         **problems.document(*WRITES, NotFound, InvalidState),
     },
 )
 def cancel_import(service: Front, caller: Importer, import_id: str) -> Response:
     """Stops an import that has not ended and undoes what it did."""
-    return _accepted(service.cancel(caller, import_id))
+    return accepted(service.cancel(caller, import_id))
 
 
 @router.post(
@@ -330,7 +233,7 @@ def cancel_import(service: Front, caller: Importer, import_id: str) -> Response:
     response_model=JobOut,
     summary="Retry an import",
     responses={
-        202: {"headers": {"Location": _LOCATION}},
+        202: {"headers": {"Location": LOCATION}},
         **problems.document(
             *WRITES, NotFound, CredentialNotFound, InvalidState, NumberAlreadyImported
         ),
@@ -338,4 +241,4 @@ def cancel_import(service: Front, caller: Importer, import_id: str) -> Response:
 )
 def retry_import(service: Front, caller: Importer, import_id: str) -> Response:
     """Starts a failed or cancelled import again, or goes on with the undo of a stuck one."""
-    return _accepted(service.retry(caller, import_id))
+    return accepted(service.retry(caller, import_id))

@@ -1,18 +1,36 @@
-"""Numbers that are imported and active."""
+"""Imported numbers: list, read, change, check, release; and what came in for them."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from api_stub import problems
-from api_stub.auth import Front, Reader
-from api_stub.routes._core import ALWAYS, PageQuery, answer, cut
-from api_stub.schemas import NumberOut, NumberPage
-from worker.domain.errors import NotFound
+from api_stub.auth import Front, Importer, Reader
+from api_stub.bodies import NumberBody, StrictRoute
+from api_stub.routes._core import ALWAYS, WRITES, PageQuery, answer, cut
+from api_stub.routes._jobs import FAILURES, LOCATION, Prefer, outcome
+from api_stub.schemas import EventOut, EventPage, JobOut, NumberOut, NumberPage
+from worker.domain.calls import EventKind
+from worker.domain.errors import (
+    AgentNotFound,
+    AgentNotOwned,
+    NotFound,
+    NumberBusy,
+    PayloadTooLarge,
+)
+from worker.service import JobRecord
 
-router = APIRouter(tags=["phone numbers"])
+router = APIRouter(tags=["phone numbers"], route_class=StrictRoute)
+
+
+class EventQuery(PageQuery):
+    """Which events to list."""
+
+    kind: EventKind | None = None
 
 
 @router.get(
@@ -22,7 +40,7 @@ router = APIRouter(tags=["phone numbers"])
     responses=problems.document(*ALWAYS),
 )
 def list_numbers(service: Front, caller: Reader, query: Annotated[PageQuery, Query()]) -> Response:
-    """Returns the organisation's active numbers, newest first."""
+    """Returns the organisation's numbers, newest first."""
     found = service.list_numbers(caller, limit=query.limit + 1, cursor=query.cursor)
     items, following = cut(found, query.limit, "num", NumberOut.from_record)
     return answer(NumberPage(items=items, next_cursor=following))
@@ -35,5 +53,84 @@ def list_numbers(service: Front, caller: Reader, query: Annotated[PageQuery, Que
     responses=problems.document(*ALWAYS, NotFound),
 )
 def read_number(service: Front, caller: Reader, number_id: str) -> Response:
-    """Returns an active number with what was made for it."""
+    """Returns a number with what was made for it."""
     return answer(NumberOut.from_record(service.get_number(caller, number_id)))
+
+
+@router.patch(
+    "/v1/phone-numbers/{number_id}",
+    response_model=NumberOut,
+    summary="Change a number",
+    responses={
+        202: {
+            "model": JobOut,
+            "description": "What reaches LiveKit is done by this job.",
+            "headers": {"Location": LOCATION},
+        },
+        **problems.document(
+            *WRITES, NotFound, NumberBusy, AgentNotFound, AgentNotOwned, PayloadTooLarge, *FAILURES
+        ),
+    },
+)
+async def change_number(
+    *,
+    request: Request,
+    service: Front,
+    caller: Importer,
+    number_id: str,
+    body: NumberBody,
+    prefer: Prefer = None,
+) -> Response:
+    """Gives calls to another agent, or changes how they reach it; what is left out stays.
+
+    The number goes on answering: until the job has ended calls go where they went before, and from
+    then on where they are to go. A job that fails leaves the number as it was.
+    """
+    done = await run_in_threadpool(service.change_number, caller, number_id, body)
+    if isinstance(done, JobRecord):
+        return await outcome(request, service, caller, done, headers={}, prefer=prefer)
+    return answer(NumberOut.from_record(done))
+
+
+@router.delete(
+    "/v1/phone-numbers/{number_id}",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=JobOut,
+    summary="Release a number",
+    responses={
+        200: {
+            "model": JobOut,
+            "description": "With `Prefer: wait`: it was released in time.",
+            "headers": {"Location": LOCATION},
+        },
+        202: {"headers": {"Location": LOCATION}},
+        **problems.document(*WRITES, NotFound, NumberBusy, *FAILURES),
+    },
+)
+async def release_number(
+    *, request: Request, service: Front, caller: Importer, number_id: str, prefer: Prefer = None
+) -> Response:
+    """Gives the number back: its routing as it was before the import, and nothing of ours left.
+
+    It stays the customer's at the provider. What was pointed elsewhere since is left alone. A
+    release that cannot be completed is `stuck` and says what needs a hand.
+    """
+    job = await run_in_threadpool(service.release, caller, number_id)
+    return await outcome(request, service, caller, job, headers={}, prefer=prefer)
+
+
+@router.get(
+    "/v1/phone-numbers/{number_id}/events",
+    response_model=EventPage,
+    summary="List what a number received",
+    responses=problems.document(*ALWAYS, NotFound),
+)
+def list_events(
+    service: Front, caller: Reader, number_id: str, query: Annotated[EventQuery, Query()]
+) -> Response:
+    """Returns call status, SMS and recording events, newest first, each once."""
+    found = service.list_events(
+        caller, number_id, limit=query.limit + 1, cursor=query.cursor, kind=query.kind
+    )
+    items, following = cut(found, query.limit, "evt", EventOut.from_record)
+    return answer(EventPage(items=items, next_cursor=following))

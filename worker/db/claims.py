@@ -11,16 +11,18 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, and_, func, literal, select, tuple_, update
+from sqlalchemy import Connection, Engine, and_, case, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.db.models import Agent, Credential, ImportJob, JobStep, ProviderLimit
 from worker.db.moves import (
     CLOSED,
+    FALLBACK_AGENT,
     NOW,
     ORDER,
     Moves,
     in_seconds,
+    is_fallback_agent,
     is_leased,
     last_begun,
     steps_of,
@@ -29,7 +31,7 @@ from worker.db.moves import (
 )
 from worker.db.records import Claim, JobRecord, NoClaim, read_job
 from worker.domain.errors import LeaseLost, TrunklineError
-from worker.domain.job import JobState, StepName, StepState
+from worker.domain.job import PLANS, JobState, StepName, StepState
 
 #: A message may arrive this much before its time: clocks of two machines are never quite equal.
 _EARLY: Final = timedelta(milliseconds=250)
@@ -55,7 +57,7 @@ class Claims:
             found = self._lock(connection, job_id)
             if found is None:
                 return NoClaim.NOT_OURS
-            job, credential, dispatch_name, limited_for, now = found
+            job, (credential, dispatch_name, fallback_name), limited_for, now = found
             if job.state not in (JobState.QUEUED, JobState.RUNNING) or job.step is None:
                 return NoClaim.NOT_OURS
             if ORDER.index(step) < ORDER.index(job.step):
@@ -85,6 +87,7 @@ class Claims:
                     fence=0,
                     credential_sealed=credential,
                     agent_dispatch_name=dispatch_name,
+                    fallback_dispatch_name=fallback_name,
                 ),
                 lease_seconds,
             )
@@ -97,7 +100,7 @@ class Claims:
             found = self._lock(connection, job_id)
             if found is None:
                 return NoClaim.NOT_OURS
-            job, credential, dispatch_name, limited_for, now = found
+            job, (credential, dispatch_name, fallback_name), limited_for, now = found
             if job.state is not JobState.UNDOING or job.step is None:
                 return NoClaim.NOT_OURS
             if ORDER.index(step) > ORDER.index(job.step):
@@ -130,24 +133,27 @@ class Claims:
                     fence=0,
                     credential_sealed=credential,
                     agent_dispatch_name=dispatch_name,
+                    fallback_dispatch_name=fallback_name,
                 ),
                 lease_seconds,
             )
 
     def _lock(
         self, connection: Connection, job_id: UUID
-    ) -> tuple[JobRecord, bytes, str | None, float | None, datetime] | None:
-        """Locks a job's row; also returns its secrets, its agent and its account's rate limit."""
+    ) -> tuple[JobRecord, tuple[bytes, str | None, str | None], float | None, datetime] | None:
+        """Locks a job; also returns its credential and agents, its rate limit, and the time."""
         query = (
             select(
                 ImportJob.__table__,
                 Credential.sealed.label("credential_sealed"),
                 Agent.dispatch_name,
+                FALLBACK_AGENT.dispatch_name.label("fallback_name"),
                 ProviderLimit.until.label("limited_until"),
                 NOW.label("now"),
             )
             .join(Credential, Credential.id == ImportJob.credential_id)
             .outerjoin(Agent, Agent.id == ImportJob.agent_id)
+            .outerjoin(FALLBACK_AGENT, is_fallback_agent())
             .outerjoin(
                 ProviderLimit,
                 and_(
@@ -165,7 +171,8 @@ class Claims:
         if row.limited_until is not None and row.limited_until > row.now:
             limited_for = (row.limited_until - row.now).total_seconds()
         job = read_job(row, steps_of(connection, job_id))
-        return job, row.credential_sealed, row.dispatch_name, limited_for, row.now
+        names = (row.credential_sealed, row.dispatch_name, row.fallback_name)
+        return job, names, limited_for, row.now
 
     def _claim(
         self, connection: Connection, job: JobRecord, claim: Claim, lease_seconds: float
@@ -203,7 +210,13 @@ class Claims:
             connection.execute(
                 begun.on_conflict_do_update(
                     index_elements=["job_id", "step"],
-                    set_={"state": StepState.RUNNING, "attempts": JobStep.attempts + 1},
+                    set_={
+                        "state": StepState.RUNNING,
+                        "attempts": JobStep.attempts + 1,
+                        # A step that came from an earlier job begins now.
+                        "started_at": case((JobStep.attempts == 0, NOW), else_=JobStep.started_at),
+                        "finished_at": None,
+                    },
                 )
             )
         return Claim(**{**vars(claim), "fence": fence})
@@ -260,8 +273,9 @@ class Claims:
         Raises:
             LeaseLost: the claim is no longer the latest; nothing was written.
         """
-        place = ORDER.index(claim.step) + 1
-        following = ORDER[place] if place < len(ORDER) else None
+        plan = PLANS[claim.job.kind]
+        place = plan.index(claim.step) + 1
+        following = plan[place] if place < len(plan) else None
         with self._engine.begin() as connection:
             job = self._fenced(connection, claim)
             connection.execute(

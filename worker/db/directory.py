@@ -1,4 +1,4 @@
-"""Every query on what jobs refer to: organisations, keys, agents, credentials, numbers, audit."""
+"""Every query on what jobs refer to: organisations, keys, agents, credentials; and the audit."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from worker.db.models import (
     PhoneNumber,
     User,
 )
-from worker.domain.errors import CredentialInUse, LeaseLost
+from worker.domain.errors import CredentialInUse
 from worker.domain.job import JobState
+from worker.domain.values import NumberStatus
 
 _Record = TypeVar("_Record")
 _NOW: Final = func.clock_timestamp()
@@ -71,37 +72,8 @@ class CredentialRecord:
     updated_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
-class NumberRecord:
-    """One row of phone_numbers."""
-
-    id: UUID
-    organization_id: UUID
-    import_id: UUID
-    e164: str
-    provider: str
-    ownership: str
-    status: str
-    credential_id: UUID
-    agent_id: UUID | None
-    user_id: UUID | None
-    friendly_name: str | None
-    routing_mode: str
-    supports_inbound: bool
-    supports_outbound: bool
-    provider_number_id: str | None
-    country: str | None
-    sms_capable: bool | None
-    inbound_trunk_id: str | None
-    outbound_trunk_id: str | None
-    dispatch_rule_id: str | None
-    details: Mapping[str, Any]
-    created_at: datetime
-    updated_at: datetime
-
-
 class Directory:
-    """What imports refer to, and the numbers that came of them."""
+    """What imports refer to."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -236,7 +208,10 @@ class Directory:
         Safe to repeat: yes.
         """
         in_use = or_(
-            exists().where(PhoneNumber.credential_id == credential_id),
+            exists().where(
+                PhoneNumber.credential_id == credential_id,
+                PhoneNumber.status != NumberStatus.RELEASED,
+            ),
             exists().where(
                 ImportJob.credential_id == credential_id, ImportJob.state.in_(_NEEDS_CREDENTIAL)
             ),
@@ -252,62 +227,6 @@ class Directory:
                 update(Credential)
                 .where(Credential.id == credential_id)
                 .values(sealed=b"", deleted_at=_NOW)
-            )
-
-    # Numbers
-
-    def get_number(self, number_id: UUID) -> NumberRecord | None:
-        """Returns a number of any organisation: whose it is, is for the caller to judge."""
-        query = select(PhoneNumber.__table__).where(PhoneNumber.id == number_id)
-        with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-            return None if row is None else _read(NumberRecord, row)
-
-    def list_numbers(
-        self, organization_id: UUID, *, limit: int, before: UUID | None
-    ) -> list[NumberRecord]:
-        """Returns an organisation's active numbers, newest first."""
-        query = select(PhoneNumber.__table__).where(
-            PhoneNumber.organization_id == organization_id, PhoneNumber.status == "active"
-        )
-        if before is not None:
-            query = query.where(PhoneNumber.id < before)
-        with self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(PhoneNumber.id.desc()).limit(limit))
-            return [_read(NumberRecord, row) for row in rows]
-
-    def activate_number(self, number_id: UUID, *, fence: int, **facts: Any) -> None:  # noqa: ANN401 -- columns
-        """Turns a claimed number active, with what its import found and made.
-
-        Raises:
-            LeaseLost: the claim with this fence is no longer the latest; nothing was written.
-
-        Safe to repeat: yes.
-        """
-        with self._engine.begin() as connection:
-            written = connection.execute(
-                update(PhoneNumber)
-                .where(
-                    PhoneNumber.id == number_id,
-                    PhoneNumber.import_id == ImportJob.id,
-                    ImportJob.fence == fence,
-                    ImportJob.lease_until.is_not(None),
-                )
-                .values(status="active", updated_at=_NOW, **facts)
-            )
-            if written.rowcount == 0:
-                raise LeaseLost
-
-    def deactivate_number(self, number_id: UUID) -> None:
-        """Turns an active number back into a claim of its import, which is being undone.
-
-        Safe to repeat: yes.
-        """
-        with self._engine.begin() as connection:
-            connection.execute(
-                update(PhoneNumber)
-                .where(PhoneNumber.id == number_id)
-                .values(updated_at=_NOW, status="pending")
             )
 
     # The audit log

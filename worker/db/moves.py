@@ -10,12 +10,27 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Text,
+    Uuid,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.orm import aliased
 
-from worker.db.models import ImportJob, JobStep, PhoneNumber
+from worker.db.models import Agent, ImportJob, JobStep, PhoneNumber
+from worker.db.notifications import add_job_notification
 from worker.db.records import JobRecord, StepRecord, read_job, read_step, with_values
 from worker.domain.errors import InvalidState
-from worker.domain.job import TRANSITIONS, JobState, StepName, StepState
+from worker.domain.job import CHANGES, FINAL, TRANSITIONS, JobKind, JobState, StepName, StepState
+from worker.domain.values import NumberStatus, format_id
 
 ORDER: Final = tuple(StepName)
 
@@ -43,7 +58,15 @@ class Moves:
     ) -> int:
         """Moves a locked job to another state, with whatever else changes; returns the fence."""
         if to not in TRANSITIONS[job.state]:
-            raise InvalidState(f"An import that is {job.state} cannot become {to}.")
+            raise InvalidState(f"A job that is {job.state} cannot become {to}.")
+        if to in FINAL and job.notify:
+            add_job_notification(
+                connection,
+                organization_id=job.organization_id,
+                job_id=job.id,
+                type=f"{job.kind}.{to}",
+                payload=_told(job, to, values),
+            )
         fence: int = connection.execute(
             update(ImportJob)
             .where(ImportJob.id == job.id, ImportJob.state == job.state)
@@ -55,8 +78,17 @@ class Moves:
     def start_undo(
         self, connection: Connection, job: JobRecord, error: tuple[StepName, str, str] | None
     ) -> None:
-        """Turns a job round: undo begins at the last step that began; there may be none."""
+        """Turns a job round: undo begins at the last step that began; there may be none.
+
+        Of a repair or a rebinding nothing is undone: its number goes on answering.
+        """
         step, code, message = error or (None, None, None)
+        if job.kind in CHANGES:
+            ended = {"error_step": step, "error_code": code, "error_message": message}
+            self.move(connection, job, JobState.FAILED, **{**CLOSED, **ended})
+            # Whatever it got done is found, and shown, by a check.
+            connection.execute(update_number(job).values(check_due_at=in_seconds(60)))
+            return
         last = last_begun(job, before=None)
         self.move(
             connection,
@@ -75,7 +107,14 @@ class Moves:
             self.end_undo(connection, undoing)
 
     def end_undo(self, connection: Connection, job: JobRecord) -> None:
-        """Ends an undo: the number is let go, and the job is failed or cancelled."""
+        """Ends an undo: the number is let go, and the job is failed, cancelled or released."""
+        if job.kind is JobKind.RELEASE:
+            # Kept: a call that still comes must find its way to where the number points now.
+            connection.execute(
+                update_number(job).values(status=NumberStatus.RELEASED, updated_at=NOW)
+            )
+            self.move(connection, job, JobState.RELEASED, **CLOSED)
+            return
         connection.execute(
             delete(PhoneNumber).where(
                 PhoneNumber.import_id == job.id, PhoneNumber.status == "pending"
@@ -113,6 +152,16 @@ class Moves:
                 sent_at=None if by_sweep else NOW,
             )
         )
+
+
+#: The agent that a job's request names as its fallback, for a query that joins it.
+FALLBACK_AGENT: Final = aliased(Agent, name="fallback_agent")
+
+
+def is_fallback_agent() -> ColumnElement[bool]:
+    """Whether an agent is the fallback of a job: its request holds the public id."""
+    hexadecimal = func.substr(ImportJob.request["fallback_agent_id"].astext, len("agt_") + 1)
+    return FALLBACK_AGENT.id == cast(hexadecimal, Uuid)
 
 
 def lock_job(connection: Connection, job_id: UUID) -> tuple[JobRecord, datetime]:
@@ -154,6 +203,41 @@ def update_job(job: JobRecord) -> Any:  # noqa: ANN401 -- an Update without its 
 def update_step(job_id: UUID, step: StepName) -> Any:  # noqa: ANN401 -- an Update without its values
     """An update of one step of a job."""
     return update(JobStep).where(JobStep.job_id == job_id, JobStep.step == step)
+
+
+def _told(job: JobRecord, state: JobState, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a notification says of a job that ends in this state; no secret is in it."""
+    kind = "undo_error" if state is JobState.STUCK else "error"
+    error = {
+        name: values.get(f"{kind}_{name}", getattr(job, f"{kind}_{name}"))
+        for name in ("code", "message", "step")
+    }
+    number = job.phone_number_id
+    return {
+        "id": format_id("imp", job.id),
+        "kind": job.kind,
+        "status": state,
+        "provider": job.provider,
+        "phone_number": job.e164,
+        "phone_number_id": None if number is None else format_id("num", number),
+        "error": None if error["code"] is None else error,
+    }
+
+
+def update_number(job: JobRecord) -> Any:  # noqa: ANN401 -- an Update without its values
+    """An update of the number that a job works on."""
+    return update(PhoneNumber).where(PhoneNumber.id == job.phone_number_id)
+
+
+def copy_steps(connection: Connection, job_id: UUID, *, of: UUID, state: StepState) -> None:
+    """Gives a job what the steps of an earlier one left: its ids, outputs and secrets."""
+    kept = (JobStep.step, JobStep.objects, JobStep.output, JobStep.sealed)
+    connection.execute(
+        insert(JobStep).from_select(
+            ["job_id", "state", *(column.key for column in kept)],
+            select(literal(job_id, Uuid), literal(state, Text), *kept).where(JobStep.job_id == of),
+        )
+    )
 
 
 def is_leased(job: JobRecord, now: datetime) -> bool:

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from worker.domain.job import FINAL, JobState, StepName, StepState
+from worker.domain.job import FINAL, JobKind, JobState, StepName, StepState
+from worker.domain.values import NumberStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,8 @@ class JobRecord:
 
     id: UUID
     organization_id: UUID
+    kind: JobKind
+    import_id: UUID | None
     state: JobState
     provider: str
     e164: str
@@ -48,6 +51,7 @@ class JobRecord:
     phone_number_id: UUID | None
     request: Mapping[str, Any]
     sealed: bytes
+    notify: bool
     warnings: Sequence[str]
     step: StepName | None
     next_attempt_at: datetime | None
@@ -65,6 +69,11 @@ class JobRecord:
     started_at: datetime | None
     finished_at: datetime | None
     steps: Mapping[StepName, StepRecord]
+
+    @property
+    def brought_in_by(self) -> UUID:
+        """The import whose name everything outside carries."""
+        return self.import_id or self.id
 
     @property
     def is_final(self) -> bool:
@@ -85,6 +94,58 @@ class Claim:
     credential_sealed: bytes
     #: The LiveKit agent_name of the job's agent, if it has one.
     agent_dispatch_name: str | None
+    #: The LiveKit agent_name of its fallback agent, if it has one.
+    fallback_dispatch_name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberRecord:
+    """One row of phone_numbers."""
+
+    id: UUID
+    organization_id: UUID
+    import_id: UUID
+    job_id: UUID | None
+    e164: str
+    provider: str
+    ownership: str
+    status: NumberStatus
+    credential_id: UUID
+    agent_id: UUID | None
+    user_id: UUID | None
+    friendly_name: str | None
+    routing_mode: str
+    supports_inbound: bool
+    supports_outbound: bool
+    provider_number_id: str | None
+    country: str | None
+    sms_capable: bool | None
+    inbound_trunk_id: str | None
+    outbound_trunk_id: str | None
+    dispatch_rule_id: str | None
+    details: Mapping[str, Any]
+    checked_at: datetime | None
+    diagnosis: Mapping[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def set_up_by(self) -> UUID:
+        """The job whose request and steps say what there should be outside."""
+        return self.job_id or self.import_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A number with everything that says what there should be outside for it."""
+
+    number: NumberRecord
+    job: JobRecord
+    credential_sealed: bytes
+    #: What a rotation has replaced, while signatures made with it are still good.
+    replaced_sealed: bytes | None
+    agent_dispatch_name: str | None
+    fallback_dispatch_name: str | None
 
 
 class NoClaim(Enum):
@@ -115,7 +176,25 @@ class NewJob:
     phone_number_id: UUID
     request: Mapping[str, Any]
     sealed: bytes
+    notify: bool
     warnings: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewChange:
+    """What a job on an active number is to be; the rest it has from the job before."""
+
+    id: UUID
+    kind: JobKind
+    organization_id: UUID
+    api_key_id: UUID | None
+    phone_number_id: UUID
+    #: The request as it is to be from now on, and its secrets; None: as it was.
+    request: Mapping[str, Any] | None = None
+    sealed: bytes | None = None
+    #: Only with a request.
+    agent_id: UUID | None = None
+    notify: bool = False
 
 
 def with_values(job: JobRecord, **values: Any) -> JobRecord:  # noqa: ANN401 -- fields of the record
@@ -140,4 +219,12 @@ def read_job(row: Row[Any], steps: Mapping[StepName, StepRecord]) -> JobRecord:
     values = {name: getattr(row, name) for name in _JOB_FIELDS}
     for name in ("step", "error_step", "undo_error_step"):
         values[name] = None if values[name] is None else StepName(values[name])
-    return JobRecord(**{**values, "state": JobState(row.state), "steps": steps})
+    return JobRecord(
+        **{**values, "kind": JobKind(row.kind), "state": JobState(row.state), "steps": steps}
+    )
+
+
+def read_number(row: Row[Any]) -> NumberRecord:
+    """Reads a row of phone_numbers."""
+    values = {name: getattr(row, name) for name in NumberRecord.__dataclass_fields__}
+    return NumberRecord(**{**values, "status": NumberStatus(row.status)})

@@ -6,19 +6,36 @@ jobs refer to in :mod:`directory`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Select, delete, or_, select, text, update
+from sqlalchemy import Connection, Engine, Row, Select, delete, exc, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.db.models import Credential, ImportJob, JobStep, PhoneNumber
-from worker.db.moves import NOW, ORDER, Moves, in_seconds, is_leased, lock_job, steps_of, update_job
-from worker.db.records import JobRecord, NewJob, read_job
-from worker.domain.errors import CredentialNotFound, InvalidState, NumberAlreadyImported
-from worker.domain.job import JobState, StepName
-from worker.domain.values import format_id
+from worker.db.moves import (
+    NOW,
+    ORDER,
+    Moves,
+    copy_steps,
+    in_seconds,
+    is_leased,
+    lock_job,
+    steps_of,
+    update_job,
+)
+from worker.db.records import JobRecord, NewChange, NewJob, read_job
+from worker.domain.errors import (
+    CredentialNotFound,
+    InvalidState,
+    NotFound,
+    NumberAlreadyImported,
+    NumberBusy,
+)
+from worker.domain.job import OPEN, PLANS, JobKind, JobState, StepName, StepState
+from worker.domain.values import NumberStatus, format_id
 
 
 class JobRepository:
@@ -55,6 +72,15 @@ class JobRepository:
             job_id = connection.execute(query).scalar()
         return None if job_id is None else self.get(job_id)
 
+    def open_job(self, number_id: UUID) -> JobRecord | None:
+        """Returns the job that works on a number now, or is stuck on it."""
+        query = select(ImportJob.id).where(
+            ImportJob.phone_number_id == number_id, ImportJob.state.in_(OPEN)
+        )
+        with self._engine.connect() as connection:
+            job_id = connection.execute(query).scalar()
+        return None if job_id is None else self.get(job_id)
+
     def list_jobs(
         self,
         organization_id: UUID,
@@ -64,6 +90,7 @@ class JobRepository:
         state: JobState | None = None,
         provider: str | None = None,
         e164: str | None = None,
+        kind: str | None = None,
     ) -> list[JobRecord]:
         """Returns an organisation's jobs, newest first, without their steps."""
         query: Select[Any] = select(ImportJob.__table__).where(
@@ -75,6 +102,8 @@ class JobRepository:
             query = query.where(ImportJob.state == state)
         if provider is not None:
             query = query.where(ImportJob.provider == provider)
+        if kind is not None:
+            query = query.where(ImportJob.kind == kind)
         if e164 is not None:
             query = query.where(ImportJob.e164 == e164)
         with self._engine.connect() as connection:
@@ -130,6 +159,7 @@ class JobRepository:
                     phone_number_id=job.phone_number_id,
                     request=job.request,
                     sealed=job.sealed,
+                    notify=job.notify,
                     warnings=list(job.warnings),
                     step=ORDER[0],
                     # As if it had been sent: the sender reports a failure, and a crash before it
@@ -202,6 +232,70 @@ class JobRepository:
             "release the number first."
         )
 
+    def submit_change(self, change: NewChange) -> None:
+        """Stores a job on an active number.
+
+        A release begins undoing at once: from then on the number is on its way out.
+
+        Raises:
+            NotFound: the organisation has no such number, or no longer.
+            NumberBusy: another job works on the number.
+        """
+        release = change.kind is JobKind.RELEASE
+        with self._engine.begin() as connection, _one_at_a_time():
+            number = self._lock_active(connection, change.phone_number_id)
+            last = number.job_id or number.import_id
+            before = connection.execute(
+                select(
+                    ImportJob.request, ImportJob.sealed, ImportJob.notify, Credential.account_ref
+                )
+                .join(Credential, Credential.id == number.credential_id)
+                .where(ImportJob.id == last)
+            ).one()
+            as_it_was = change.request is None or change.sealed is None
+            connection.execute(
+                insert(ImportJob).values(
+                    id=change.id,
+                    organization_id=change.organization_id,
+                    api_key_id=change.api_key_id,
+                    kind=change.kind,
+                    import_id=number.import_id,
+                    state=JobState.UNDOING if release else JobState.QUEUED,
+                    provider=number.provider,
+                    e164=number.e164,
+                    credential_id=number.credential_id,
+                    account_ref=before.account_ref,
+                    agent_id=number.agent_id if as_it_was else change.agent_id,
+                    user_id=number.user_id,
+                    phone_number_id=number.id,
+                    request=before.request if as_it_was else change.request,
+                    sealed=before.sealed if as_it_was else change.sealed,
+                    notify=before.notify if as_it_was else change.notify,
+                    step=PLANS[change.kind][-1 if release else 0],
+                    sent_at=NOW,
+                    due_at=in_seconds(self._resend_after),
+                )
+            )
+            state = StepState.DONE if release else StepState.WAITING
+            copy_steps(connection, change.id, of=last, state=state)
+            if release:
+                connection.execute(
+                    update(PhoneNumber)
+                    .where(PhoneNumber.id == number.id)
+                    .values(status=NumberStatus.RELEASING, updated_at=NOW)
+                )
+
+    @staticmethod
+    def _lock_active(connection: Connection, number_id: UUID | None) -> Row[Any]:
+        """Locks an active number's row."""
+        query = select(PhoneNumber.__table__).where(PhoneNumber.id == number_id).with_for_update()
+        row = connection.execute(query).first()
+        if row is None or row.status not in (NumberStatus.ACTIVE, NumberStatus.RELEASING):
+            raise NotFound("There is no phone number with this id.")
+        if row.status == NumberStatus.RELEASING:
+            raise NumberBusy("The number is being released.")
+        return row
+
     def sending_failed(self, job_ids: Iterable[UUID]) -> None:
         """Notes that no message is on its way: the sweep sends one as soon as it runs."""
         with self._engine.begin() as connection:
@@ -223,6 +317,8 @@ class JobRepository:
         """
         with self._engine.begin() as connection:
             job, now = lock_job(connection, job_id)
+            if job.kind is not JobKind.IMPORT:
+                raise InvalidState(f"A {job.kind} cannot be cancelled; only an import can.")
             if job.cancel_requested_at is not None and job.state is not JobState.ACTIVE:
                 return job.state
             if job.state not in (JobState.QUEUED, JobState.RUNNING):
@@ -241,9 +337,10 @@ class JobRepository:
         Raises:
             InvalidState: the job is none of these.
             NumberAlreadyImported: another import has claimed the number since.
+            NumberBusy: another job works on the number.
             CredentialNotFound: its credential was deleted.
         """
-        with self._engine.begin() as connection:
+        with self._engine.begin() as connection, _one_at_a_time():
             job, _ = lock_job(connection, job_id)
             now_due = {
                 "sent_at": NOW,
@@ -270,12 +367,17 @@ class JobRepository:
                 )
             self._hold_credential(connection, job.credential_id)
             connection.execute(delete(JobStep).where(JobStep.job_id == job.id))
-            self._claim_number(connection, job)
+            if job.kind is JobKind.IMPORT:
+                self._claim_number(connection, job)
+            else:
+                number = self._lock_active(connection, job.phone_number_id)
+                last = number.job_id or number.import_id
+                copy_steps(connection, job.id, of=last, state=StepState.WAITING)
             self._moves.move(
                 connection,
                 job,
                 JobState.QUEUED,
-                step=ORDER[0],
+                step=PLANS[job.kind][0],
                 next_attempt_at=None,
                 cancel_requested_at=None,
                 error_code=None,
@@ -306,3 +408,14 @@ class JobRepository:
                 .returning(ImportJob.id)
             )
             return list(rows.scalars())
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Names what the index on a number's open jobs refuses."""
+    try:
+        yield
+    except exc.IntegrityError as error:
+        if "uq_import_jobs_phone_number_id_open" in str(error.orig):
+            raise NumberBusy from None
+        raise

@@ -44,6 +44,10 @@ class JobKind(StrEnum):
     REBIND = "rebind"
 
 
+#: Jobs on an active number that leave it active, however they end.
+CHANGES: Final = frozenset({JobKind.REPAIR, JobKind.REBIND})
+
+
 class JobState(StrEnum):
     """Where a job is; waiting for a retry is RUNNING (or UNDOING) with a next attempt time."""
 
@@ -84,6 +88,10 @@ assert TRANSITIONS.keys() == set(JobState), "a state has no row in TRANSITIONS"
 FINAL: Final = frozenset(
     {JobState.ACTIVE, JobState.FAILED, JobState.CANCELLED, JobState.STUCK, JobState.RELEASED}
 )
+
+
+#: States of a job that still works on its number, or waits for an operator to let it.
+OPEN: Final = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.UNDOING, JobState.STUCK})
 
 
 class StepName(StrEnum):

@@ -81,9 +81,12 @@ class ImportSecrets:
     #: The caller's own login for outbound calls.
     sip_username: str | None
     sip_password: str | None = field(repr=False)
+    #: What a caller types before they are let in; "" for nothing.
     pin: str = field(repr=False)
     #: Fingerprint of the request: the same Idempotency-Key must come with the same body.
     fingerprint: str = field(repr=False)
+    #: Where its end and the number's events are told; its query may hold a secret.
+    callback_url: str | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Returns what the vault seals."""

@@ -7,22 +7,24 @@ organisation look as if they did not exist, except where a published contract na
 from __future__ import annotations
 
 from worker.celery_app import Sender, ping_broker
-from worker.db.directory import CredentialRecord, Directory, NumberRecord
+from worker.db.directory import CredentialRecord, Directory
 from worker.db.engine import DATABASE_ERRORS, make_engine, migrate
-from worker.db.records import JobRecord
+from worker.db.numbers import Numbers as NumberStore
+from worker.db.records import JobRecord, NumberRecord
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.access import PERMISSIONS, Caller, Permission, Role
 from worker.intake import (
     ImportRequest,
     InboundSettings,
+    NumberChange,
     SipSettings,
     explain,
     parse_credentials,
 )
 from worker.service.credentials import CredentialRequests
 from worker.service.imports import Imports, Submitted
-from worker.service.numbers import Numbers
+from worker.service.numbers import Numbers, StoredEvent
 from worker.service.tenants import Tenants
 from worker.settings import Settings
 
@@ -35,11 +37,13 @@ __all__ = [
     "ImportRequest",
     "InboundSettings",
     "JobRecord",
+    "NumberChange",
     "NumberRecord",
     "Permission",
     "Role",
     "Service",
     "SipSettings",
+    "StoredEvent",
     "Submitted",
     "explain",
     "migrate_database",
@@ -58,6 +62,7 @@ class Service(Imports, CredentialRequests, Numbers, Tenants):
             settings=settings,
             jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
             directory=Directory(engine),
+            numbers=NumberStore(engine),
             vault=Vault(settings.vault_keys),
             sender=Sender(),
         )

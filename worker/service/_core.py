@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 from uuid import UUID
 
 from worker.celery_app import Sender
 from worker.db.directory import CredentialRecord, Directory
+from worker.db.numbers import Numbers as NumberStore
+from worker.db.records import JobRecord
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.access import Caller
@@ -14,6 +17,7 @@ from worker.domain.errors import (
     AgentNotOwned,
     CredentialNotFound,
     CredentialNotOwned,
+    IdempotencyKeyReused,
     InvalidRequest,
     UserNotFound,
 )
@@ -30,14 +34,30 @@ class Part:
         settings: Settings,
         jobs: JobRepository,
         directory: Directory,
+        numbers: NumberStore,
         vault: Vault,
         sender: Sender,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._directory = directory
+        self._numbers = numbers
         self._vault = vault
         self._sender = sender
+
+    def _replayed(self, caller: Caller, key: str, fingerprint: str) -> JobRecord | None:
+        """Returns the job that an earlier request with this key made.
+
+        Raises:
+            IdempotencyKeyReused: that request was another one.
+        """
+        job = self._jobs.find_by_idempotency_key(caller.organization_id, key)
+        if job is None:
+            return None
+        known = self._vault.open(job.sealed)["fingerprint"]
+        if not hmac.compare_digest(known, fingerprint):
+            raise IdempotencyKeyReused
+        return job
 
     def _start(self, job_id: UUID) -> None:
         if not self._sender.start(format_id("imp", job_id)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,8 +11,8 @@ from uuid_utils.compat import uuid7
 from worker import metrics
 from worker.db.records import JobRecord, NewJob
 from worker.domain.access import Caller, Permission
-from worker.domain.errors import IdempotencyKeyReused, InvalidRequest, NotFound
-from worker.domain.job import JobState
+from worker.domain.errors import InvalidRequest, NotFound
+from worker.domain.job import JobKind, JobState
 from worker.domain.values import ProviderName, format_id, parse_id
 from worker.intake import (
     ImportRequest,
@@ -24,6 +23,7 @@ from worker.intake import (
     spec_of,
     warnings_of,
 )
+from worker.outward import vet_url
 from worker.providers import PROVIDERS, Credentials
 from worker.service._core import Part, cursor_of
 
@@ -51,6 +51,12 @@ class Imports(Part):
         Safe to repeat: with an idempotency key the same request gives the same job.
         """
         caller.require(Permission.CREATE_NUMBERS)
+        if request.callback_url is not None:
+            vet_url(
+                request.callback_url.get_secret_value(),
+                allow_loopback=self._settings.notify_loopback,
+                resolve=True,
+            )
         fingerprint = fingerprint_of(request)
         if idempotency_key is not None:
             earlier = self._replayed(caller, idempotency_key, fingerprint)
@@ -77,6 +83,7 @@ class Imports(Part):
             phone_number_id=uuid7(),
             request=spec.to_json(),
             sealed=self._vault.seal(secrets_of(request, spec, self._settings).to_json()),
+            notify=request.callback_url is not None,
             warnings=warnings_of(spec, parsed),
         )
         if not self._jobs.submit(job, inline):
@@ -115,8 +122,9 @@ class Imports(Part):
         status: JobState | None = None,
         provider: ProviderName | None = None,
         phone_number: str | None = None,
+        kind: JobKind | None = None,
     ) -> list[JobRecord]:
-        """Returns the organisation's imports, newest first, without their steps."""
+        """Returns the organisation's jobs, newest first, without their steps."""
         caller.require(Permission.READ)
         return self._jobs.list_jobs(
             caller.organization_id,
@@ -125,6 +133,7 @@ class Imports(Part):
             state=status,
             provider=provider,
             e164=phone_number,
+            kind=kind,
         )
 
     def cancel(self, caller: Caller, import_id: str) -> JobRecord:
@@ -155,15 +164,6 @@ class Imports(Part):
         self._audit(caller, action, import_id)
         self._start(job.id)
         return self.get_import(caller, import_id)
-
-    def _replayed(self, caller: Caller, key: str, fingerprint: str) -> JobRecord | None:
-        job = self._jobs.find_by_idempotency_key(caller.organization_id, key)
-        if job is None:
-            return None
-        known = self._vault.open(job.sealed)["fingerprint"]
-        if not hmac.compare_digest(known, fingerprint):
-            raise IdempotencyKeyReused
-        return job
 
     def _credential(
         self, caller: Caller, request: ImportRequest

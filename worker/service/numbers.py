@@ -1,37 +1,205 @@
-"""Imported numbers."""
+"""Imported numbers: look up, change, release, and what came in for them."""
 
 from __future__ import annotations
 
-from worker.db.directory import NumberRecord
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from worker.db.records import JobRecord, NewChange, NumberRecord, Setup
 from worker.domain.access import Caller, Permission
-from worker.domain.errors import NotFound
-from worker.domain.values import parse_id
+from worker.domain.calls import EventKind
+from worker.domain.errors import NotFound, NumberBusy
+from worker.domain.job import JobKind
+from worker.domain.spec import ImportSecrets, ImportSpec
+from worker.domain.values import NumberStatus, parse_id
+from worker.intake import NumberChange, changed
+from worker.outward import vet_url
 from worker.service._core import Part, cursor_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEvent:
+    """What a provider reported, as its number's owner sees it."""
+
+    id: UUID
+    kind: EventKind
+    received_at: datetime
+    data: dict[str, Any]
 
 
 class Numbers(Part):
     """Requests about imported numbers."""
 
     def get_number(self, caller: Caller, number_id: str) -> NumberRecord:
-        """Returns an active number.
+        """Returns a number that is active or on its way out.
+
+        Raises:
+            NotFound: the caller's organisation has no such number.
+        """
+        found = parse_id("num", number_id)
+        number = None if found is None else self.find_number(caller, found)
+        if number is None:
+            raise NotFound("There is no phone number with this id.")
+        return number
+
+    def find_number(self, caller: Caller, number_id: UUID) -> NumberRecord | None:
+        """Returns a number of the caller's that is active or on its way out, if there is one."""
+        caller.require(Permission.READ)
+        number = self._numbers.get(number_id)
+        held = (NumberStatus.ACTIVE, NumberStatus.RELEASING)
+        ours = number is not None and number.organization_id == caller.organization_id
+        return number if ours and number is not None and number.status in held else None
+
+    def list_numbers(self, caller: Caller, *, limit: int, cursor: str | None) -> list[NumberRecord]:
+        """Returns the organisation's numbers, newest first."""
+        caller.require(Permission.READ)
+        return self._numbers.list_held(
+            caller.organization_id, limit=limit, before=cursor_of("num", cursor)
+        )
+
+    def release(self, caller: Caller, number_id: str) -> JobRecord:
+        """Gives a number back as it was before its import; returns the job that does.
+
+        Raises:
+            NotFound: the caller's organisation has no such number.
+            NumberBusy: another job works on the number.
+
+        Safe to repeat: yes, a release that is under way is returned.
+        """
+        return self._change(caller, number_id, JobKind.RELEASE)
+
+    def repair(self, caller: Caller, number_id: str) -> JobRecord:
+        """Sets everything outside again as it is meant to be; returns the job that does.
+
+        Raises:
+            NotFound: the caller's organisation has no such number.
+            NumberBusy: another job works on the number.
+
+        Safe to repeat: yes, a repair that is under way is returned.
+        """
+        return self._change(caller, number_id, JobKind.REPAIR)
+
+    def change_number(
+        self, caller: Caller, number_id: str, change: NumberChange
+    ) -> NumberRecord | JobRecord:
+        """Changes a number; what reaches LiveKit is done by the job that is returned.
+
+        Raises:
+            NotFound: the caller's organisation has no such number.
+            NumberBusy: another job works on the number.
+            AgentNotFound: there is no such agent, or fallback agent.
+            AgentNotOwned: it belongs to another organisation.
+            InvalidRequest: the change cannot be.
+        """
+        caller.require(Permission.CREATE_NUMBERS)
+        number = self.get_number(caller, number_id)
+        setup = self._setup(number)
+        before = ImportSpec.from_json(setup.job.request)
+        kept = ImportSecrets(**self._vault.open(setup.job.sealed))
+        spec, hidden = changed(change, before, kept)
+        agent_id = self._agent(caller, spec.agent_id)
+        self._agent(caller, spec.fallback_agent_id)
+        if hidden.callback_url is not None and hidden.callback_url != kept.callback_url:
+            vet_url(
+                hidden.callback_url, allow_loopback=self._settings.notify_loopback, resolve=True
+            )
+        described = replace(
+            before, friendly_name=spec.friendly_name, price=spec.price, metadata=spec.metadata
+        )
+        stays = spec == described and hidden.pin == kept.pin
+        self._audit(caller, "number.change", number_id)
+        if not stays:
+            job_id = uuid7()
+            self._jobs.submit_change(
+                NewChange(
+                    id=job_id,
+                    kind=JobKind.REBIND,
+                    organization_id=caller.organization_id,
+                    api_key_id=caller.key_id,
+                    phone_number_id=number.id,
+                    request=spec.to_json(),
+                    sealed=self._vault.seal(hidden.to_json()),
+                    agent_id=agent_id,
+                    notify=hidden.callback_url is not None,
+                )
+            )
+            return self._started(caller, job_id)
+        self._numbers.describe(
+            number,
+            request=spec.to_json(),
+            sealed=self._vault.seal(hidden.to_json()),
+            notify=hidden.callback_url is not None,
+            friendly_name=spec.friendly_name,
+            details={"price": spec.price, "metadata": spec.metadata, "carrier": spec.carrier},
+        )
+        return self.get_number(caller, number_id)
+
+    def list_events(
+        self,
+        caller: Caller,
+        number_id: str,
+        *,
+        limit: int,
+        cursor: str | None,
+        kind: EventKind | None = None,
+    ) -> list[StoredEvent]:
+        """Returns what providers reported for a number, newest first; also of one given back.
 
         Raises:
             NotFound: the caller's organisation has no such number.
         """
         caller.require(Permission.READ)
         found = parse_id("num", number_id)
-        number = None if found is None else self._directory.get_number(found)
-        if (
-            number is None
-            or number.organization_id != caller.organization_id
-            or number.status != "active"
-        ):
+        number = None if found is None else self._numbers.get(found)
+        if number is None or number.organization_id != caller.organization_id:
             raise NotFound("There is no phone number with this id.")
-        return number
-
-    def list_numbers(self, caller: Caller, *, limit: int, cursor: str | None) -> list[NumberRecord]:
-        """Returns the organisation's active numbers, newest first."""
-        caller.require(Permission.READ)
-        return self._directory.list_numbers(
-            caller.organization_id, limit=limit, before=cursor_of("num", cursor)
+        events = self._numbers.list_events(
+            number.id, limit=limit, before=cursor_of("evt", cursor), kind=kind
         )
+        return [
+            StoredEvent(
+                id=event.id,
+                kind=event.kind,
+                received_at=event.received_at,
+                data=self._vault.open(event.sealed),
+            )
+            for event in events
+        ]
+
+    def _change(self, caller: Caller, number_id: str, kind: JobKind) -> JobRecord:
+        caller.require(Permission.CREATE_NUMBERS)
+        number = self.get_number(caller, number_id)
+        job_id = uuid7()
+        try:
+            self._jobs.submit_change(
+                NewChange(
+                    id=job_id,
+                    kind=kind,
+                    organization_id=caller.organization_id,
+                    api_key_id=caller.key_id,
+                    phone_number_id=number.id,
+                )
+            )
+        except NumberBusy:
+            working = self._jobs.open_job(number.id)
+            if working is None or working.kind is not kind:
+                raise
+            return working
+        self._audit(caller, f"number.{kind}", number_id)
+        return self._started(caller, job_id)
+
+    def _started(self, caller: Caller, job_id: UUID) -> JobRecord:
+        self._start(job_id)
+        job = self._jobs.get(job_id)
+        assert job is not None, "it was stored just now"
+        assert job.organization_id == caller.organization_id
+        return job
+
+    def _setup(self, number: NumberRecord) -> Setup:
+        setup = self._numbers.setup(number.id)
+        assert setup is not None, "it was there just now"
+        return setup

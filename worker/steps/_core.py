@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar
 
 from worker.db.claims import Claims
-from worker.db.directory import Directory
+from worker.db.numbers import Numbers
 from worker.db.records import Claim
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.errors import LeaseLost, TransientError
 from worker.domain.job import Attempt, Lease, Retry, StepName
 from worker.domain.spec import ImportSecrets, ImportSpec
-from worker.domain.values import CallbackUrls, ImportTag, Objects, Routing, format_id
+from worker.domain.values import CallbackUrls, Fields, ImportTag, Objects, Routing, format_id
 from worker.livekit import LiveKit
 from worker.providers import PROVIDERS, Provider
 from worker.settings import Settings
@@ -69,7 +69,7 @@ class Runtime:
     settings: Settings
     jobs: JobRepository
     claims: Claims
-    directory: Directory
+    numbers: Numbers
     vault: Vault
 
 
@@ -89,7 +89,7 @@ class Context:
             undo=claim.undo,
             lease=lease,
         )
-        self.tag = ImportTag(import_id=self.attempt.import_id)
+        self.tag = ImportTag(import_id=format_id("imp", claim.job.brought_in_by))
 
     @cached_property
     def provider(self) -> Provider:
@@ -143,9 +143,19 @@ class Context:
     @property
     def original(self) -> Routing:
         """The routing that the number had before we touched it."""
+        return Routing.from_json(self._before["routing"])
+
+    @property
+    def original_bends(self) -> Fields:
+        """What bent calls away before we touched the number."""
+        bends: Fields = self._before.get("bends", {})
+        return bends
+
+    @property
+    def _before(self) -> Mapping[str, Any]:
         sealed = self.claim.job.steps[StepName.CHECK_OWNERSHIP].sealed
         assert sealed is not None, "check_ownership seals the routing"
-        return Routing.from_json(self.runtime.vault.open(sealed)["routing"])
+        return self.runtime.vault.open(sealed)
 
     @property
     def needs_provider_trunk(self) -> bool:

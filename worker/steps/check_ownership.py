@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.domain.errors import NumberInUse
-from worker.domain.job import StepName
+from worker.domain.job import JobKind, StepName
 from worker.domain.values import NOWHERE, Fields, Routing
 from worker.steps._core import Context, Done, Step
 
@@ -11,8 +11,10 @@ from worker.steps._core import Context, Done, Step
 def run(ctx: Context) -> Done:
     """Finds the number by exact E.164 and keeps its complete routing; writes nothing outside."""
     found = ctx.provider.find_number(ctx.spec.phone_number, ctx.spec.number_sid)
-    original = _without_ours(ctx, found.id, found.routing)
-    if not ctx.spec.replace_existing_routing:
+    repairing = ctx.claim.job.kind is JobKind.REPAIR
+    # What the number was before its import stays what it goes back to, whatever it drifted to.
+    original = ctx.original if repairing else _without_ours(ctx, found.id, found.routing)
+    if not repairing and not ctx.spec.replace_existing_routing:
         for part in _replaced_parts(ctx):
             target = ctx.provider.target(part, original.parts[part])
             if target != NOWHERE:
@@ -29,7 +31,10 @@ def run(ctx: Context) -> Done:
             "warnings": list(found.warnings),
         },
         # A foreign URL may carry a secret in its query string.
-        secret={"routing": original.to_json(), "bends": dict(found.bends)},
+        secret={
+            "routing": original.to_json(),
+            "bends": ctx.original_bends if repairing else dict(found.bends),
+        },
     )
 
 

@@ -1,19 +1,25 @@
-"""Turns the claimed number into an active one, with everything its callers ask for."""
+"""Turns the claimed number into an active one; or gives an active one what a change made of it."""
 
 from __future__ import annotations
 
-from worker.domain.job import StepName
+import random
+
+from worker.domain.job import JobKind, StepName
 from worker.steps._core import Context, Done, Step
 
 
 def run(ctx: Context) -> Done:
-    """Marks the number active; the job becomes active with the end of this step."""
-    assert ctx.claim.job.phone_number_id is not None, "submit claims a number"
+    """Writes the number down as it is now; the job becomes active with the end of this step."""
+    spec = ctx.spec
     found = ctx.output(StepName.CHECK_OWNERSHIP)
     made = ctx.objects
-    ctx.runtime.directory.activate_number(
-        ctx.claim.job.phone_number_id,
+    ctx.runtime.numbers.activate(
+        ctx.claim.job.id,
         fence=ctx.claim.fence,
+        check_in=check_delay(ctx.settings.check_seconds),
+        agent_id=ctx.claim.job.agent_id,
+        friendly_name=spec.friendly_name,
+        details={"price": spec.price, "metadata": spec.metadata, "carrier": spec.carrier},
         provider_number_id=found["number_id"],
         country=found["country"],
         sms_capable=found["sms"],
@@ -24,10 +30,19 @@ def run(ctx: Context) -> Done:
     return Done()
 
 
+def check_delay(seconds: float) -> float | None:
+    """Returns when a number is checked next: at some time of the second half of the interval.
+
+    Numbers that were imported together are not checked together. None if none is wanted.
+    """
+    return seconds * (0.5 + random.random() / 2) if seconds else None  # noqa: S311 -- spread
+
+
 def undo(ctx: Context) -> None:
-    """Turns the number back into a claim; it is removed when the job ends."""
+    """Turns the number back into a claim, removed when the job ends; a release keeps it."""
     assert ctx.claim.job.phone_number_id is not None, "submit claims a number"
-    ctx.runtime.directory.deactivate_number(ctx.claim.job.phone_number_id)
+    if ctx.claim.job.kind is JobKind.IMPORT:
+        ctx.runtime.numbers.deactivate(ctx.claim.job.phone_number_id)
 
 
 STEP = Step(name=StepName.PERSIST_NUMBER, run=run, undo=undo)

@@ -29,8 +29,8 @@ from deploy.local.services import Surroundings, api
 from deploy.local.waiting import LOOPBACK, free_port, wait_until
 from tests.conftest import make_settings
 from worker.db.claims import Claims
-from worker.db.directory import Directory
 from worker.db.engine import make_engine
+from worker.db.numbers import Numbers
 from worker.db.records import Claim, JobRecord
 from worker.db.repository import JobRepository
 from worker.domain.errors import TrunklineError, UndoFailed
@@ -108,7 +108,7 @@ class Platform:
     service: Service
     jobs: JobRepository
     claims: Claims
-    directory: Directory
+    numbers: Numbers
     _transport: httpx.HTTPTransport = field(
         default_factory=lambda: httpx.HTTPTransport(
             verify=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=20)
@@ -178,11 +178,10 @@ class Platform:
         for step in StepName:
             claim = self.begin(import_id, step)
             if step is StepName.PERSIST_NUMBER:
-                number_id = claim.job.phone_number_id
-                assert number_id is not None
-                self.directory.activate_number(
-                    number_id,
+                self.numbers.activate(
+                    claim.job.id,
                     fence=claim.fence,
+                    check_in=None,
                     provider_number_id="PN1",
                     country="US",
                     sms_capable=True,
@@ -269,7 +268,7 @@ def platform(
         service=Service.from_settings(settings),
         jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
         claims=Claims(engine, resend_after_seconds=settings.resend_after_seconds),
-        directory=Directory(engine),
+        numbers=Numbers(engine),
     )
     yield platform
     platform.close()

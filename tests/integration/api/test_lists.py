@@ -73,6 +73,8 @@ def test_a_number_appears_with_the_end_of_its_import(platform: Platform, tenant:
     assert job["warnings"] == ["The number has no emergency address."]
     number = tenant.http.get(path).json()
     assert number == {
+        "checked_at": None,
+        "verdict": None,
         "id": job["phone_number_id"],
         "phone_number": request["phone_number"],
         "provider": "twilio",

@@ -27,6 +27,7 @@ def test_an_import_is_accepted_while_redis_is_down(platform: Platform, tenant: T
     assert job["credential_id"].startswith("cred_")
     varying = ("id", "created_at", "updated_at", "credential_id")
     assert {name: value for name, value in job.items() if name not in varying} == {
+        "kind": "import",
         "status": "queued",
         "phone_number": request["phone_number"],
         "provider": "twilio",

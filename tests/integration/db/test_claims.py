@@ -303,12 +303,10 @@ def test_a_credential_in_use_cannot_go(bench: Bench) -> None:
 def test_a_dead_workers_late_activation_changes_nothing(bench: Bench) -> None:
     job_id = bench.submit()
     dead = bench.run_to(job_id, LAST)
-    number_id = dead.job.phone_number_id
-    assert number_id is not None
     bench.expire_lease(job_id)
     bench.jobs.cancel(job_id)
     with pytest.raises(LeaseLost):
-        bench.directory.activate_number(number_id, fence=dead.fence)
+        bench.numbers.activate(job_id, fence=dead.fence, check_in=None)
     assert bench.sql("SELECT status FROM phone_numbers")[0][0] == "pending"
     assert len(_undo_all(bench, job_id)) == len(StepName)
     assert bench.sql("SELECT 1 FROM phone_numbers") == []
@@ -319,10 +317,8 @@ def test_a_late_activation_after_a_takeover_changes_nothing(bench: Bench) -> Non
     dead = bench.run_to(job_id, LAST)
     bench.expire_lease(job_id)
     successor = bench.begin(job_id, LAST)
-    number_id = successor.job.phone_number_id
-    assert number_id is not None
     with pytest.raises(LeaseLost):
-        bench.directory.activate_number(number_id, fence=dead.fence)
-    bench.directory.activate_number(number_id, fence=successor.fence, country="US")
+        bench.numbers.activate(job_id, fence=dead.fence, check_in=None)
+    bench.numbers.activate(job_id, fence=successor.fence, check_in=None, country="US")
     bench.finish(successor)
     assert bench.sql("SELECT status, country FROM phone_numbers") == [("active", "US")]

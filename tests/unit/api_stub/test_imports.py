@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from api_stub.app import build
 from api_stub.schemas import JobOut
-from worker.domain.job import JobState, StepName
+from worker.domain.job import JobKind, JobState, StepName
 from worker.domain.spec import ImportSpec
 from worker.domain.values import (
     E164,
@@ -56,6 +56,7 @@ def job(**changes: Any) -> JobRecord:
     values |= {
         "id": ID,
         "organization_id": ID,
+        "kind": JobKind.IMPORT,
         "state": JobState.QUEUED,
         "provider": "twilio",
         "e164": "+14155550100",

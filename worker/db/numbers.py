@@ -1,0 +1,358 @@
+"""Every query on numbers: their state, what should be outside for them, their checks and events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, exists, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils.compat import uuid7
+
+from worker.db.models import Agent, Credential, ImportJob, NumberEvent, PhoneNumber
+from worker.db.moves import FALLBACK_AGENT, is_fallback_agent, steps_of
+from worker.db.notifications import add_event_notification
+from worker.db.records import NumberRecord, Setup, read_job, read_number
+from worker.domain.calls import EventKind
+from worker.domain.errors import LeaseLost, NotFound, NumberBusy
+from worker.domain.job import OPEN
+from worker.domain.values import NumberStatus, format_id
+
+_NOW: Final = func.clock_timestamp()
+#: Numbers that their organisation sees: also one on its way out.
+_HELD: Final = (NumberStatus.ACTIVE, NumberStatus.RELEASING)
+#: The job whose request and steps say what there should be outside.
+_SET_UP_BY: Final = func.coalesce(PhoneNumber.job_id, PhoneNumber.import_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventRecord:
+    """One row of number_events."""
+
+    id: UUID
+    kind: EventKind
+    sealed: bytes
+    received_at: datetime
+
+
+class Numbers:
+    """Numbers, from the moment an import claims them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def get(self, number_id: UUID) -> NumberRecord | None:
+        """Returns a number of any organisation: whose it is, is for the caller to judge."""
+        query = select(PhoneNumber.__table__).where(PhoneNumber.id == number_id)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+            return None if row is None else read_number(row)
+
+    def list_held(
+        self, organization_id: UUID, *, limit: int, before: UUID | None
+    ) -> list[NumberRecord]:
+        """Returns an organisation's active numbers, newest first."""
+        query = select(PhoneNumber.__table__).where(
+            PhoneNumber.organization_id == organization_id, PhoneNumber.status.in_(_HELD)
+        )
+        if before is not None:
+            query = query.where(PhoneNumber.id < before)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(PhoneNumber.id.desc()).limit(limit))
+            return [read_number(row) for row in rows]
+
+    def activate(
+        self,
+        job_id: UUID,
+        *,
+        fence: int,
+        check_in: float | None,
+        **facts: Any,  # noqa: ANN401 -- columns
+    ) -> None:
+        """Makes the number of a job active, with what the job found and made.
+
+        ``check_in`` is after how many seconds it is checked; None for never.
+
+        Raises:
+            LeaseLost: the claim with this fence is no longer the latest; nothing was written.
+
+        Safe to repeat: yes.
+        """
+        due = None if check_in is None else _NOW + timedelta(seconds=check_in)
+        with self._engine.begin() as connection:
+            written = connection.execute(
+                update(PhoneNumber)
+                .where(
+                    ImportJob.id == job_id,
+                    ImportJob.fence == fence,
+                    ImportJob.lease_until.is_not(None),
+                    PhoneNumber.id == ImportJob.phone_number_id,
+                )
+                .values(
+                    status=NumberStatus.ACTIVE,
+                    job_id=job_id,
+                    check_due_at=due,
+                    diagnosis=None,
+                    updated_at=_NOW,
+                    **facts,
+                )
+            )
+            if written.rowcount == 0:
+                raise LeaseLost
+
+    def deactivate(self, number_id: UUID) -> None:
+        """Turns an active number back into a claim of its import, which is being undone.
+
+        Safe to repeat: yes.
+        """
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(PhoneNumber)
+                .where(PhoneNumber.id == number_id)
+                .values(updated_at=_NOW, status=NumberStatus.PENDING, job_id=None)
+            )
+
+    def active_in(self, e164s: Sequence[str]) -> set[str]:
+        """Returns which of these numbers are imported or being imported, by whomever."""
+        query = select(PhoneNumber.e164).where(
+            PhoneNumber.e164.in_(list(e164s)),
+            PhoneNumber.ownership == "proven",
+            PhoneNumber.status != NumberStatus.RELEASED,
+        )
+        with self._engine.connect() as connection:
+            return set(connection.execute(query).scalars())
+
+    def of_credential(self, credential_id: UUID, *, limit: int) -> list[NumberRecord]:
+        """Returns some active numbers that a credential serves, the newest first."""
+        query = (
+            select(PhoneNumber.__table__)
+            .where(
+                PhoneNumber.credential_id == credential_id,
+                PhoneNumber.status == NumberStatus.ACTIVE,
+            )
+            .order_by(PhoneNumber.id.desc())
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return [read_number(row) for row in connection.execute(query)]
+
+    # What there should be outside
+
+    def setup(self, number_id: UUID) -> Setup | None:
+        """Returns a number of any organisation and state, with all that says how it is set up."""
+        query = (
+            select(
+                PhoneNumber.__table__,
+                Credential.sealed.label("credential_sealed"),
+                Credential.replaced_sealed,
+                (Credential.replaced_until > _NOW).label("replaced_is_good"),
+                Agent.dispatch_name.label("agent_name"),
+                FALLBACK_AGENT.dispatch_name.label("fallback_name"),
+            )
+            .join(Credential, Credential.id == PhoneNumber.credential_id)
+            .join(
+                ImportJob, ImportJob.id == func.coalesce(PhoneNumber.job_id, PhoneNumber.import_id)
+            )
+            .outerjoin(Agent, Agent.id == PhoneNumber.agent_id)
+            .outerjoin(FALLBACK_AGENT, is_fallback_agent())
+            .where(PhoneNumber.id == number_id)
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+            if row is None:
+                return None
+            number = read_number(row)
+            found = connection.execute(
+                select(ImportJob.__table__).where(ImportJob.id == number.set_up_by)
+            ).one()
+            return Setup(
+                number=number,
+                job=read_job(found, steps_of(connection, number.set_up_by)),
+                credential_sealed=row.credential_sealed,
+                replaced_sealed=row.replaced_sealed if row.replaced_is_good else None,
+                agent_dispatch_name=row.agent_name,
+                fallback_dispatch_name=row.fallback_name,
+            )
+
+    def describe(
+        self,
+        number: NumberRecord,
+        *,
+        request: Mapping[str, Any],
+        sealed: bytes,
+        notify: bool,
+        friendly_name: str | None,
+        details: Mapping[str, Any],
+    ) -> None:
+        """Changes what only we know of a number: its name, price, metadata, callback_url.
+
+        Raises:
+            NotFound: it was released meanwhile.
+            NumberBusy: a job works on the number, and might write what it was.
+
+        Safe to repeat: yes.
+        """
+        with self._engine.begin() as connection:
+            row = connection.execute(
+                select(PhoneNumber.status).where(PhoneNumber.id == number.id).with_for_update()
+            ).first()
+            if row is None or row.status != NumberStatus.ACTIVE:
+                raise NotFound("There is no phone number with this id.")
+            self._require_idle(connection, number)
+            connection.execute(
+                update(PhoneNumber)
+                .where(PhoneNumber.id == number.id)
+                .values(friendly_name=friendly_name, details=dict(details), updated_at=_NOW)
+            )
+            # The next job begins with what the last one left.
+            connection.execute(
+                update(ImportJob)
+                .where(ImportJob.id == number.set_up_by)
+                .values(request=dict(request), sealed=sealed, notify=notify)
+            )
+
+    @staticmethod
+    def _require_idle(connection: Connection, number: NumberRecord) -> None:
+        busy = exists().where(ImportJob.phone_number_id == number.id, ImportJob.state.in_(OPEN))
+        current = select(_SET_UP_BY).where(PhoneNumber.id == number.id)
+        changed = connection.execute(current).scalar() != number.set_up_by
+        if changed or connection.execute(select(busy)).scalar():
+            raise NumberBusy
+
+    # Checks
+
+    def take_check_due(self, *, limit: int, interval: float) -> list[UUID]:
+        """Takes active numbers that are due for a check; the next one is an interval away.
+
+        Many may take at the same time; each takes others.
+        """
+        due = (
+            select(PhoneNumber.id)
+            .where(PhoneNumber.status == NumberStatus.ACTIVE, PhoneNumber.check_due_at <= _NOW)
+            .order_by(PhoneNumber.check_due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        with self._engine.begin() as connection:
+            rows = connection.execute(
+                update(PhoneNumber)
+                .where(PhoneNumber.id.in_(due.scalar_subquery()))
+                .values(check_due_at=_NOW + timedelta(seconds=interval))
+                .returning(PhoneNumber.id)
+            )
+            return list(rows.scalars())
+
+    def note_check(
+        self, number: NumberRecord, diagnosis: Mapping[str, Any], *, retry_in: float | None
+    ) -> bool:
+        """Writes down what a check found, unless the number was set up anew meanwhile.
+
+        ``retry_in`` asks for another check after some seconds. Returns whether the verdict is
+        another than before.
+        """
+        values: dict[str, Any] = {"diagnosis": dict(diagnosis), "checked_at": _NOW}
+        if retry_in is not None:
+            values["check_due_at"] = _NOW + timedelta(seconds=retry_in)
+        with self._engine.begin() as connection:
+            before = connection.execute(
+                select(PhoneNumber.diagnosis, PhoneNumber.job_id)
+                .where(PhoneNumber.id == number.id, PhoneNumber.status == NumberStatus.ACTIVE)
+                .with_for_update()
+            ).first()
+            if before is None or before.job_id != number.job_id:
+                return False
+            connection.execute(
+                update(PhoneNumber).where(PhoneNumber.id == number.id).values(**values)
+            )
+            known = (before.diagnosis or {}).get("verdict", "ok")
+            return bool(known != diagnosis["verdict"])
+
+    def count_drifted(self) -> dict[str, int]:
+        """Returns, by provider, how many active numbers were last found to have drifted."""
+        query = (
+            select(PhoneNumber.provider, func.count())
+            .where(
+                PhoneNumber.status == NumberStatus.ACTIVE,
+                PhoneNumber.diagnosis["verdict"].astext == "drifted",
+            )
+            .group_by(PhoneNumber.provider)
+        )
+        with self._engine.connect() as connection:
+            return dict(connection.execute(query).tuples().all())
+
+    # Events
+
+    def add_event(
+        self,
+        setup: Setup,
+        *,
+        kind: EventKind,
+        key: str,
+        sealed: bytes,
+    ) -> bool:
+        """Stores an event, and the notification of it; False if it was stored before.
+
+        Safe to repeat: yes.
+        """
+        number = setup.number
+        event_id = uuid7()
+        with self._engine.begin() as connection:
+            stored = connection.execute(
+                insert(NumberEvent)
+                .values(
+                    id=event_id,
+                    organization_id=number.organization_id,
+                    phone_number_id=number.id,
+                    kind=kind,
+                    key=key,
+                    sealed=sealed,
+                )
+                .on_conflict_do_nothing(index_elements=["phone_number_id", "key"])
+                .returning(NumberEvent.id)
+            ).scalar()
+            if stored is None:
+                return False
+            if setup.job.notify:
+                add_event_notification(
+                    connection,
+                    organization_id=number.organization_id,
+                    secrets_of=setup.job.id,
+                    event_id=event_id,
+                    type=f"{kind}.received",
+                    payload=_public(event_id, number, kind),
+                )
+            return True
+
+    def list_events(
+        self, number_id: UUID, *, limit: int, before: UUID | None, kind: EventKind | None
+    ) -> list[EventRecord]:
+        """Returns a number's events, newest first."""
+        query = select(NumberEvent.__table__).where(NumberEvent.phone_number_id == number_id)
+        if before is not None:
+            query = query.where(NumberEvent.id < before)
+        if kind is not None:
+            query = query.where(NumberEvent.kind == kind)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(NumberEvent.id.desc()).limit(limit))
+            return [
+                EventRecord(
+                    id=row.id,
+                    kind=EventKind(row.kind),
+                    sealed=row.sealed,
+                    received_at=row.received_at,
+                )
+                for row in rows
+            ]
+
+
+def _public(event_id: UUID, number: NumberRecord, kind: EventKind) -> dict[str, Any]:
+    """Returns what a notification says of an event beside its sealed data."""
+    return {
+        "id": format_id("evt", event_id),
+        "kind": kind,
+        "phone_number_id": format_id("num", number.id),
+        "phone_number": number.e164,
+    }
