@@ -103,11 +103,11 @@ class Trunks:
         for row in self._ours_if_any(lists, tag, objects.get("credential_list")):
             self._delete(row, UndoFailed)
 
-    def read(self, tag: ImportTag, objects: Objects) -> Mapping[str, Fields | None]:
+    def read(self, objects: Objects) -> Mapping[str, Fields | None]:
         """Reads what is on record, in the fields of :func:`planned`; None for what is gone."""
-        return {kind: self._read(kind, tag, objects) for kind in _KINDS if kind in objects}
+        return {kind: self._read(kind, objects) for kind in _KINDS if kind in objects}
 
-    def _read(self, kind: str, tag: ImportTag, objects: Objects) -> Fields | None:
+    def _read(self, kind: str, objects: Objects) -> Fields | None:
         sid = objects[kind]
         match kind:
             case "trunk":
@@ -122,25 +122,21 @@ class Trunks:
         try:
             row = self._calls.read(lambda: real(context.fetch(), sid), missing=NotFound)
             fields = {name: text(getattr(row, name)) for name in _KINDS[kind]}
-            return fields if kind != "trunk" else fields | self._links(context, row, tag, objects)
+            return fields if kind != "trunk" else fields | self._links(context, row, objects)
         except NotFound:
             return None
 
-    def _links(self, context: Sdk, row: Sdk, tag: ImportTag, objects: Objects) -> dict[str, str]:
+    def _links(self, context: Sdk, row: Sdk, objects: Objects) -> dict[str, str]:
         """Tells whose the domain of a trunk is, and whose the parts that calls go by."""
         domain = text(row.domain_name)
-        is_ours = domain == trunk_domain(tag.import_id) or _DOMAIN.fullmatch(domain) is not None
-        links = {"domain_name": OURS if is_ours else ANOTHER if domain else NONE}
+        links = {"domain_name": OURS if _DOMAIN.fullmatch(domain) else ANOTHER if domain else NONE}
         if "origination" in objects:
-            urls = self._calls.read(context.origination_urls.list, missing=NotFound)
-            # Calls go to the URLs of the lowest priority, shared out by weight.
-            enabled = [url for url in urls if url.enabled]
-            first = min((url.priority for url in enabled), default=None)
-            winners = (url.sid for url in enabled if url.priority == first)
+            urls = context.origination_urls
+            winners = self._calls.read(lambda: _first(urls.list()), missing=NotFound)
             links["origination"] = _whose(winners, objects["origination"], alone=True)
         if "credential_list" in objects:
             mapped = self._calls.read(context.credentials_lists.list, missing=NotFound)
-            sids = (item.sid for item in mapped)
+            sids = {item.sid for item in mapped}
             links["credential_list"] = _whose(sids, objects["credential_list"], alone=False)
         return links
 
@@ -291,11 +287,17 @@ def _shown(settings: Mapping[str, object]) -> dict[str, str]:
     return {name: text(value) for name, value in settings.items()}
 
 
-def _whose(sids: Iterable[str], ours: str, *, alone: bool) -> str:
-    found = set(sids)
-    if ours in found and (len(found) == 1 or not alone):
+def _first(urls: Iterable[Sdk]) -> set[str]:
+    """Returns the origination URLs that calls go to: those of the lowest priority share them."""
+    enabled = [url for url in urls if url.enabled]
+    first = min((int(url.priority) for url in enabled), default=0)
+    return {str(url.sid) for url in enabled if url.priority == first}
+
+
+def _whose(sids: set[str], ours: str, *, alone: bool) -> str:
+    if ours in sids and (len(sids) == 1 or not alone):
         return OURS
-    return ANOTHER if found else NONE
+    return ANOTHER if sids else NONE
 
 
 def trunk_domain(seed: str) -> str:

@@ -324,9 +324,10 @@ class Twilio:
 
     def read_objects(self, tag: ImportTag, objects: Objects) -> Mapping[str, Fields | None]:
         """Reads the trunk with its parts, one by one."""
+        del tag
         if "trunk" in objects:
             self._require_own_login()  # else it would look gone
-        return self._trunks.read(tag, objects)
+        return self._trunks.read(objects)
 
     def remove_trunk(self, tag: ImportTag, objects: Objects) -> None:
         """Deletes the trunk with its parts, then the credential list that was mapped to it."""

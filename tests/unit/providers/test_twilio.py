@@ -514,6 +514,16 @@ def test_the_vendors_own_hosts_are_the_default() -> None:
     assert asked[2].startswith(f"https://api.twilio.com/2010-04-01/Accounts/{ACCOUNT}/SIP/")
 
 
+def test_a_url_without_a_priority_is_no_answer() -> None:
+    twilio = adapter(**TOKEN)
+    row = {"sid": "OU1", "enabled": True, "priority": None}
+    document = {"sid": "TK1", "secure": False, "urls": [row, row], "meta": {"key": "urls"}}
+    twilio._http.session.mount("https://", Canned(document))
+
+    with pytest.raises(ProviderUnavailable):
+        twilio.read_objects(ImportTag(import_id="imp_1"), {"trunk": "TK1", "origination": "OU1"})
+
+
 def test_a_preflight_asks_the_vendors_own_hosts_by_default() -> None:
     twilio = adapter(**TOKEN)
     sid = "PN" + "0" * 31 + "1"
