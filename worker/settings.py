@@ -127,6 +127,16 @@ class Settings(BaseSettings):
     twilio_trunking_base_url: str | None = Field(
         default=None, validation_alias=_vendor("TWILIO_TRUNKING_BASE_URL")
     )
+    #: The three that a preflight asks beside them.
+    twilio_numbers_base_url: str | None = Field(
+        default=None, validation_alias=_vendor("TWILIO_NUMBERS_BASE_URL")
+    )
+    twilio_messaging_base_url: str | None = Field(
+        default=None, validation_alias=_vendor("TWILIO_MESSAGING_BASE_URL")
+    )
+    twilio_routes_base_url: str | None = Field(
+        default=None, validation_alias=_vendor("TWILIO_ROUTES_BASE_URL")
+    )
     telnyx_api_base_url: str | None = Field(
         default=None, validation_alias=_vendor("TELNYX_API_BASE_URL")
     )

@@ -52,6 +52,9 @@ def sandbox_vendors(sandbox_url: str, livekit_secret: str) -> dict[str, str]:
     return {
         "TWILIO_API_BASE_URL": f"{sandbox_url}/twilio",
         "TWILIO_TRUNKING_BASE_URL": f"{sandbox_url}/twilio-trunking",
+        "TWILIO_NUMBERS_BASE_URL": f"{sandbox_url}/twilio-numbers",
+        "TWILIO_MESSAGING_BASE_URL": f"{sandbox_url}/twilio-messaging",
+        "TWILIO_ROUTES_BASE_URL": f"{sandbox_url}/twilio-routes",
         "PLIVO_API_BASE_URL": f"{sandbox_url}/plivo",
         # Plivo publishes no list to admit; this is a network of documentation.
         "TRUNKLINE_PLIVO_SIGNALLING_ADDRESSES": "203.0.113.0/30",

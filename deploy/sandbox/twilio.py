@@ -1,17 +1,19 @@
-"""Twilio: the 2010-04-01 API under /twilio, Elastic SIP Trunking v1 under /twilio-trunking.
+"""Twilio: the 2010-04-01 API under /twilio, every product under a path of its own.
 
-The operations are in twilio_api.py, twilio_numbers.py and twilio_trunking.py.
+The operations are in twilio_api.py, twilio_numbers.py, twilio_trunking.py, twilio_products.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
-from deploy.sandbox import twilio_api, twilio_trunking
+from deploy.sandbox import twilio_api, twilio_products, twilio_trunking
 from deploy.sandbox.twilio_auth import authenticate, authorize, username_of
+from deploy.sandbox.twilio_edit import ObjectEdit, edit_object
 from deploy.sandbox.twilio_render import settings
 from deploy.sandbox.twilio_seed import NumberEdit, TwilioSeed, edit_number, sow
 from deploy.sandbox.twilio_state import TwilioState
@@ -31,7 +33,16 @@ if TYPE_CHECKING:
     from deploy.sandbox.twilio_wire import Operation
 
 _API: Final = "twilio"
-_TRUNKING: Final = "twilio-trunking"
+#: Mount → its operations. Only the API's paths name an account.
+_ROUTES: Final = MappingProxyType(
+    {
+        _API: twilio_api.ROUTES,
+        "twilio-trunking": twilio_trunking.ROUTES,
+        "twilio-numbers": twilio_products.NUMBERS_ROUTES,
+        "twilio-messaging": twilio_products.MESSAGING_ROUTES,
+        "twilio-routes": twilio_products.ROUTES_ROUTES,
+    }
+)
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 
@@ -39,14 +50,11 @@ class Twilio:
     """The vendor as the server sees it."""
 
     name = "twilio"
-    mounts = (_API, _TRUNKING)
+    mounts = tuple(_ROUTES)
 
     def __init__(self) -> None:
         self._state = TwilioState()
-        self._routers: Final = {
-            _API: Router(twilio_api.ROUTES),
-            _TRUNKING: Router(twilio_trunking.ROUTES),
-        }
+        self._routers: Final = {mount: Router(routes) for mount, routes in _ROUTES.items()}
 
     def understand(self, incoming: Incoming) -> Call:
         """Finds the operation; credentials and body are checked when it runs."""
@@ -65,7 +73,7 @@ class Twilio:
                 run=lambda: answer,
             )
         route, ids = found
-        # A trunking path names no account: it is the one of the credentials.
+        # A product's path names no account: it is the one of the credentials.
         account_sid = ids.get("account_sid") or self._caller(incoming)
         return Call(
             operation=route.operation,
@@ -97,7 +105,10 @@ class Twilio:
         sow(self._state, TwilioSeed.model_validate(document))
 
     def edit(self, document: object) -> None:
-        """Changes a number by hand. Raises ValueError."""
+        """Changes a number, or an object of some kind, by hand. Raises ValueError."""
+        if isinstance(document, dict) and "kind" in document:
+            edit_object(self._state, ObjectEdit.model_validate(document))
+            return
         edit_number(self._state, NumberEdit.model_validate(document))
 
     def _caller(self, incoming: Incoming) -> str | None:
@@ -116,7 +127,7 @@ class Twilio:
     ) -> Answer:
         try:
             principal = authenticate(self._state, incoming.headers.get("Authorization"))
-            if incoming.mount == _TRUNKING:
+            if incoming.mount != _API:
                 account_sid = principal.account.sid
             account = authorize(self._state, principal, account_sid, route.operation)
             _refuse_other_types(incoming)
@@ -170,6 +181,10 @@ def _account_document(account: Account) -> dict[str, object]:
         "credential_lists": {
             item.sid: _list_document(item) for item in account.credential_lists.values()
         },
+        "bundles": {bundle.sid: _plain(bundle) for bundle in account.bundles.values()},
+        "messaging_services": {
+            service.sid: _plain(service) for service in account.messaging_services.values()
+        },
         "trunks": {trunk.sid: _trunk_document(account, trunk) for trunk in account.trunks.values()},
     }
 
@@ -183,6 +198,8 @@ def _number_document(number: PhoneNumber) -> dict[str, object]:
         "voice_receive_mode": number.voice_receive_mode,
         "emergency_status": number.emergency_status,
         "emergency_address_sid": number.emergency_address_sid,
+        "emergency_address_status": number.emergency_address_status,
+        "voice_region": number.voice_region,
         "address_sid": number.address_sid,
         "bundle_sid": number.bundle_sid,
         "identity_sid": number.identity_sid,

@@ -39,7 +39,10 @@ _MIN_PASSWORD: Final = 12
 
 def fetch_account(context: Context) -> Answer:
     """The account. Its auth token is shown to whoever holds the primary one, or the parent's."""
-    shows_token = context.principal.kind == "primary_token"
+    kind = context.principal.kind
+    shows_token = kind == "primary_token" or (
+        kind == "secondary_token" and context.account.shows_token_to_secondary
+    )
     return ok(account_document(context.account, shows_token=shows_token))
 
 

@@ -16,8 +16,11 @@ from deploy.sandbox.twilio_state import (
     AccountType,
     ApiKey,
     Application,
+    Bundle,
+    BundleStatus,
     KeyKind,
     Limits,
+    MessagingService,
     PhoneNumber,
     Trunk,
     TwilioState,
@@ -66,6 +69,8 @@ class NumberSeed(_WithSettings):
     origin: str | None = None
     beta: bool | None = None
     address_requirements: str | None = None
+    emergency_address_status: str | None = None
+    voice_region: str | None = None
 
 
 class ApplicationSeed(_WithSettings):
@@ -78,6 +83,23 @@ class TrunkSeed(_WithSettings):
     """A trunk and any of its settings."""
 
     sid: Annotated[str, Field(pattern=r"^TK[0-9a-fA-F]{32}$")] | None = None
+
+
+class BundleSeed(_Strict):
+    """A regulatory bundle."""
+
+    sid: Annotated[str, Field(pattern=r"^BU[0-9a-fA-F]{32}$")]
+    status: BundleStatus
+
+
+class ServiceSeed(_Strict):
+    """A Messaging Service with some of the account's numbers."""
+
+    sid: Annotated[str, Field(pattern=r"^MG[0-9a-fA-F]{32}$")]
+    friendly_name: str = ""
+    inbound_request_url: str = ""
+    use_inbound_webhook_on_number: bool = False
+    numbers: list[Annotated[str, Field(pattern=_E164)]] = []
 
 
 class LimitsSeed(_Strict):
@@ -96,6 +118,7 @@ class AccountSeed(_Strict):
     sid: Annotated[str, Field(pattern=_AC)]
     auth_token: str | None = None
     secondary_auth_token: str | None = None
+    shows_token_to_secondary: bool | None = None
     friendly_name: str | None = None
     status: AccountStatus | None = None
     type: AccountType | None = None
@@ -105,6 +128,8 @@ class AccountSeed(_Strict):
     applications: list[ApplicationSeed] = []
     trunks: list[TrunkSeed] = []
     numbers: list[NumberSeed] = []
+    bundles: list[BundleSeed] = []
+    messaging_services: list[ServiceSeed] = []
 
 
 class TwilioSeed(_Strict):
@@ -122,7 +147,16 @@ class NumberEdit(_Strict):
     remove: bool = False
 
 
-_META = ("capabilities", "status", "type", "origin", "beta", "address_requirements")
+_META = (
+    "capabilities",
+    "status",
+    "type",
+    "origin",
+    "beta",
+    "address_requirements",
+    "emergency_address_status",
+    "voice_region",
+)
 
 
 def sow(state: TwilioState, seed: TwilioSeed) -> None:
@@ -140,6 +174,10 @@ def sow(state: TwilioState, seed: TwilioSeed) -> None:
                 twilio_trunking.add_trunk(state, account, new, trunk.form())
             for number in item.numbers:
                 _add_number(state, account, number)
+            for bundle in item.bundles:
+                account.bundles[bundle.sid] = Bundle(**bundle.model_dump())
+            for service in item.messaging_services:
+                _add_service(account, service)
     except TwilioError as problem:
         raise ValueError(problem.message) from problem
 
@@ -185,7 +223,16 @@ def _as_text(value: object) -> str:
 
 def _account(state: TwilioState, item: AccountSeed) -> Account:
     given = item.model_dump(
-        exclude={"api_keys", "applications", "trunks", "numbers", "limits"}, exclude_none=True
+        exclude={
+            "api_keys",
+            "applications",
+            "trunks",
+            "numbers",
+            "bundles",
+            "messaging_services",
+            "limits",
+        },
+        exclude_none=True,
     )
     account = state.accounts.get(item.sid)
     if account is None:
@@ -207,6 +254,20 @@ def _add_application(account: Account, item: ApplicationSeed) -> None:
     for name, value in checked(item.form(), HOOK_PARAMETERS).items():
         setattr(application, name, value)
     account.applications[application.sid] = application
+
+
+def _add_service(account: Account, item: ServiceSeed) -> None:
+    """A number is in one service at most: https://www.twilio.com/docs/api/errors/21712."""
+    sids = []
+    for phone_number in item.numbers:
+        number = account.number_by_phone(phone_number)
+        others = (found for found in account.messaging_services.values() if found.sid != item.sid)
+        if number is None or any(number.sid in other.number_sids for other in others):
+            msg = f"{phone_number} is not in the account, or in another Messaging Service"
+            raise ValueError(msg)
+        sids.append(number.sid)
+    given = item.model_dump(exclude={"numbers"})
+    account.messaging_services[item.sid] = MessagingService(**given, number_sids=sids)
 
 
 def _add_number(state: TwilioState, account: Account, item: NumberSeed) -> None:

@@ -11,6 +11,14 @@ from typing import Literal
 KeyKind = Literal["standard", "main", "restricted"]
 AccountStatus = Literal["active", "suspended", "closed"]
 AccountType = Literal["Full", "Trial"]
+BundleStatus = Literal[
+    "draft",
+    "pending-review",
+    "in-review",
+    "twilio-rejected",
+    "twilio-approved",
+    "provisionally-approved",
+]
 
 
 def new_sid(prefix: str) -> str:
@@ -108,6 +116,8 @@ class PhoneNumber(Stamped, Hooks):
     emergency_status: str = "Inactive"
     emergency_address_sid: str = ""
     emergency_address_status: str = "unregistered"
+    #: Where its calls are processed; a number has an initial region from when it is bought.
+    voice_region: str = "us1"
 
 
 @dataclass(kw_only=True)
@@ -170,6 +180,25 @@ class Trunk(Stamped):
 
 
 @dataclass(kw_only=True)
+class Bundle(Stamped):
+    """A regulatory bundle: documents that a number's country asks for."""
+
+    sid: str = field(default_factory=lambda: new_sid("BU"))
+    status: BundleStatus = "draft"
+
+
+@dataclass(kw_only=True)
+class MessagingService(Stamped):
+    """Numbers whose SMS it receives, unless it defers to each number's own webhook."""
+
+    sid: str = field(default_factory=lambda: new_sid("MG"))
+    friendly_name: str = ""
+    inbound_request_url: str = ""
+    use_inbound_webhook_on_number: bool = False
+    number_sids: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
 class Account:
     """An account or subaccount with everything in it, each kind in order of creation."""
 
@@ -177,6 +206,9 @@ class Account:
     auth_token: str
     #: The second token of a rotation: the REST API takes it, webhooks are never signed with it.
     secondary_auth_token: str = ""
+    #: Whether the account shows its primary token to who holds the secondary one. Not documented;
+    #: by default it does not, which is the harder case.
+    shows_token_to_secondary: bool = False
     friendly_name: str = "sandbox"
     status: AccountStatus = "active"
     type: AccountType = "Full"
@@ -189,6 +221,8 @@ class Account:
     applications: dict[str, Application] = field(default_factory=dict)
     credential_lists: dict[str, CredentialList] = field(default_factory=dict)
     trunks: dict[str, Trunk] = field(default_factory=dict)
+    bundles: dict[str, Bundle] = field(default_factory=dict)
+    messaging_services: dict[str, MessagingService] = field(default_factory=dict)
     #: Numbers that somebody deleted, which at the vendor gives them away for good.
     released_numbers: list[str] = field(default_factory=list)
     _by_phone: dict[str, PhoneNumber] = field(default_factory=dict)

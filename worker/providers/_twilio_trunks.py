@@ -7,12 +7,14 @@ one, is left to the adapter; sending, and what a failure means, to the wire.
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
-from typing import Final, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 from worker.domain.errors import (
     InsufficientPermission,
@@ -22,15 +24,27 @@ from worker.domain.errors import (
     SipTrunkProvisionFailed,
     UndoFailed,
 )
-from worker.domain.values import ImportTag, Objects, ProviderTrunk, SipLogin, TrunkPlan
+from worker.domain.values import (
+    Fields,
+    ImportTag,
+    Objects,
+    ProviderTrunk,
+    SipLogin,
+    TrunkPlan,
+)
 from worker.providers._core import Record
-from worker.providers._twilio_wire import Calls, Sdk, real
+from worker.providers._twilio_wire import Calls, Sdk, real, text
 from worker.settings import Settings
 
 _Note: TypeAlias = Callable[[str, Sdk], None]
 _Delete: TypeAlias = Callable[[Sdk, type[PermanentError]], None]
 
 _LARGEST_PAGE: Final = 1000
+_DOMAIN: Final = re.compile(r"tl-[0-9a-f]{20}\.pstn\.twilio\.com")
+#: Of what a trunk has: by whom it is. Ours alone, also or only somebody else's, nobody's.
+OURS: Final = "ours"
+ANOTHER: Final = "another"
+NONE: Final = "none"
 
 
 class Trunks:
@@ -54,7 +68,13 @@ class Trunks:
             record(dict(objects))
 
         have_trunk = partial(
-            self._have, "trunk", self._trunks, tag, note, self._delete_trunk, secure=plan.secure
+            self._have,
+            "trunk",
+            self._trunks,
+            tag,
+            note,
+            self._delete_trunk,
+            **_trunk_settings(plan),
         )
         try:
             trunk = have_trunk(domain_name=trunk_domain(tag.import_id))
@@ -68,11 +88,7 @@ class Trunks:
                 self._trunks(trunk.sid).origination_urls,
                 tag,
                 note,
-                # "sips:" is not supported: https://www.twilio.com/docs/sip-trunking#origination
-                sip_url=f"sip:{plan.origination_host};transport={'tls' if plan.secure else 'tcp'}",
-                enabled=True,
-                weight=1,
-                priority=1,
+                **_origination_settings(plan),
             )
         if plan.termination is not None:
             self._have_login(trunk, tag, plan.termination, note)
@@ -86,6 +102,43 @@ class Trunks:
         lists = self._client.sip.credential_lists
         for row in self._ours_if_any(lists, tag, objects.get("credential_list")):
             self._delete(row, UndoFailed)
+
+    def read(self, objects: Objects) -> Mapping[str, Fields | None]:
+        """Reads what is on record, in the fields of :func:`planned`; None for what is gone."""
+        return {kind: self._read(kind, objects) for kind in _KINDS if kind in objects}
+
+    def _read(self, kind: str, objects: Objects) -> Fields | None:
+        sid = objects[kind]
+        match kind:
+            case "trunk":
+                context = self._trunks(sid)
+            case "origination":
+                context = self._trunks(objects["trunk"]).origination_urls(sid)
+            case "credential_list":
+                context = self._client.sip.credential_lists(sid)
+            case _:
+                parent = self._client.sip.credential_lists(objects["credential_list"])
+                context = parent.credentials(sid)
+        try:
+            row = self._calls.read(lambda: real(context.fetch(), sid), missing=NotFound)
+            fields = {name: text(getattr(row, name)) for name in _KINDS[kind]}
+            return fields if kind != "trunk" else fields | self._links(context, row, objects)
+        except NotFound:
+            return None
+
+    def _links(self, context: Sdk, row: Sdk, objects: Objects) -> dict[str, str]:
+        """Tells whose the domain of a trunk is, and whose the parts that calls go by."""
+        domain = text(row.domain_name)
+        links = {"domain_name": OURS if _DOMAIN.fullmatch(domain) else ANOTHER if domain else NONE}
+        if "origination" in objects:
+            urls = context.origination_urls
+            winners = self._calls.read(lambda: _first(urls.list()), missing=NotFound)
+            links["origination"] = _whose(winners, objects["origination"], alone=True)
+        if "credential_list" in objects:
+            mapped = self._calls.read(context.credentials_lists.list, missing=NotFound)
+            sids = {item.sid for item in mapped}
+            links["credential_list"] = _whose(sids, objects["credential_list"], alone=False)
+        return links
 
     def _have_login(self, trunk: Sdk, tag: ImportTag, login: SipLogin, note: _Note) -> None:
         lists = self._client.sip.credential_lists
@@ -188,6 +241,63 @@ class Trunks:
         trunking = self._client.trunking
         trunking.base_url = self._settings.twilio_trunking_base_url or trunking.base_url
         return trunking.v1.trunks
+
+
+def _trunk_settings(plan: TrunkPlan) -> dict[str, Any]:
+    return {"secure": plan.secure}
+
+
+def _origination_settings(plan: TrunkPlan) -> dict[str, Any]:
+    transport = "tls" if plan.secure else "tcp"
+    return {
+        # "sips:" is not supported: https://www.twilio.com/docs/sip-trunking#origination
+        "sip_url": f"sip:{plan.origination_host};transport={transport}",
+        "enabled": True,
+        "weight": 1,
+        "priority": 1,
+    }
+
+
+#: What a trunk consists of, in the order of making → the fields that tell how it is set.
+_KINDS: Final = MappingProxyType[str, tuple[str, ...]](
+    {
+        "trunk": ("secure",),
+        "origination": ("sip_url", "enabled", "weight", "priority"),
+        "credential_list": (),
+        "credential": ("username",),
+    }
+)
+
+
+def planned(plan: TrunkPlan) -> Mapping[str, Fields]:
+    """Returns what a trunk consists of, and how each part is set. Pure."""
+    trunk = {**_shown(_trunk_settings(plan)), "domain_name": OURS}
+    objects: dict[str, Fields] = {"trunk": trunk}
+    if plan.origination_host is not None:
+        trunk["origination"] = OURS
+        objects["origination"] = _shown(_origination_settings(plan))
+    if plan.termination is not None:
+        trunk["credential_list"] = OURS
+        objects["credential_list"] = {}
+        objects["credential"] = {"username": plan.termination.username}
+    return objects
+
+
+def _shown(settings: Mapping[str, object]) -> dict[str, str]:
+    return {name: text(value) for name, value in settings.items()}
+
+
+def _first(urls: Iterable[Sdk]) -> set[str]:
+    """Returns the origination URLs that calls go to: those of the lowest priority share them."""
+    enabled = [url for url in urls if url.enabled]
+    first = min((int(url.priority) for url in enabled), default=0)
+    return {str(url.sid) for url in enabled if url.priority == first}
+
+
+def _whose(sids: set[str], ours: str, *, alone: bool) -> str:
+    if ours in sids and (len(sids) == 1 or not alone):
+        return OURS
+    return ANOTHER if sids else NONE
 
 
 def trunk_domain(seed: str) -> str:

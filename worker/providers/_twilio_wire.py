@@ -50,6 +50,8 @@ _T = TypeVar("_T")
 _log = structlog.get_logger()
 
 _NOT_FOUND_CODE: Final = 20404
+#: https://www.twilio.com/docs/api/errors/21481
+INVALID_PAGE: Final = 21481
 
 
 class Http(TwilioHttpClient):  # type: ignore[misc] # the SDK ships no types
@@ -116,11 +118,15 @@ class Calls:
         self._http = http
         self._attempt = attempt
 
-    def read(self, send: Callable[[], _T], *, missing: Failure = InternalError) -> _T:
+    def read(
+        self,
+        send: Callable[[], _T],
+        *,
+        refused: Failure = InternalError,
+        missing: Failure = InternalError,
+    ) -> _T:
         """Makes a call that changes nothing, again where that may help."""
-        result: _T = retrying()(
-            self._call, send, write=False, refused=InternalError, missing=missing
-        )
+        result: _T = retrying()(self._call, send, write=False, refused=refused, missing=missing)
         return result
 
     def write(
@@ -180,7 +186,10 @@ ERRORS: Final = MappingProxyType[int, tuple[type[TrunklineError], str]](
         20429: (ProviderRateLimited, ""),
         21239: (SipTrunkProvisionFailed, _TOO_MANY),
         21244: (SipTrunkProvisionFailed, _TOO_MANY),
-        21481: (ProviderUnavailable, ""),  # a page's token is stale: the list changed meanwhile
+        INVALID_PAGE: (
+            ProviderUnavailable,
+            "",
+        ),  # a page's token is stale: the list changed meanwhile
         70051: (InsufficientPermission, ""),
         90010: (AccountSuspended, ""),
         401: (InvalidCredentials, ""),
@@ -251,3 +260,10 @@ def real(row: Sdk, sid: str | None = None) -> Sdk:
     if not row.sid or sid not in (None, row.sid):
         raise ValueError("an answer about nothing, or about something else")
     return row
+
+
+def text(value: object) -> str:
+    """Returns a setting as we keep it: "" for unset, "true" and "false" for flags. Pure."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)

@@ -8,35 +8,36 @@
 
 A number carries its URLs itself, so there is no application to prepare, and SMS does not depend on
 where voice goes. What each method promises is in ``Provider``; here is how Twilio keeps it, but for
-the trunk, which is in ``_twilio_trunks``, and the way to Twilio, which is in ``_twilio_wire``.
+the parts: credentials, what a number says (``_twilio_numbers``) and other products say of it
+(``_twilio_advice``), trunks, webhooks, and the way to Twilio, which is in ``_twilio_wire``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Annotated, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
-from pydantic import AfterValidator, SecretStr, field_validator, model_validator
+from twilio.base.exceptions import TwilioException
 
+from worker.domain.calls import Forward
 from worker.domain.errors import (
     AccountSuspended,
     InsufficientPermission,
     InvalidCredentials,
-    NumberNotActive,
+    NotFound,
     NumberNotOwned,
-    NumberNotVoiceCapable,
+    SignaturesUnverifiable,
     WebhookSetupFailed,
 )
 from worker.domain.job import Attempt
 from worker.domain.values import (
     E164,
-    NOWHERE,
     Account,
     CallbackUrls,
     Fields,
     ImportTag,
+    NumberListing,
     Objects,
     OwnedNumber,
     Ownership,
@@ -47,127 +48,48 @@ from worker.domain.values import (
     Target,
     TrunkPlan,
 )
-from worker.providers._core import Credentials, Record
-from worker.providers._twilio_trunks import Trunks
-from worker.providers._twilio_wire import Calls, Http, Sdk, log_in, real
+from worker.providers._core import Credentials, Record, Webhooks
+from worker.providers._twilio_advice import Advice
+from worker.providers._twilio_credentials import TwilioCredentials
+from worker.providers._twilio_numbers import (
+    NEVER_EMPTY,
+    PARTS,
+    following_of,
+    is_able,
+    listed,
+    no_such_page,
+    page_after,
+    refusal_of,
+    routing_of,
+    target_of,
+)
+from worker.providers._twilio_trunks import Trunks, planned
+from worker.providers._twilio_webhooks import TwilioWebhooks
+from worker.providers._twilio_wire import (
+    INVALID_PAGE,
+    Calls,
+    Http,
+    facts,
+    log_in,
+    real,
+    text,
+)
 from worker.settings import Settings
 
-#: Part of a routing → its fields, under the names that the API gives and takes.
-PARTS: Final = MappingProxyType(
-    {
-        "voice": (
-            "voice_url",
-            "voice_method",
-            "voice_fallback_url",
-            "voice_fallback_method",
-            "voice_application_sid",
-            "voice_caller_id_lookup",
-            "voice_receive_mode",
-            "trunk_sid",
-        ),
-        "sms": (
-            "sms_url",
-            "sms_method",
-            "sms_fallback_url",
-            "sms_fallback_method",
-            "sms_application_sid",
-        ),
-        "status": ("status_callback", "status_callback_method"),
-    }
+#: A token as Twilio shows it; whom it does not show it to gets nothing, or a mask.
+_TOKEN: Final = re.compile(r"[0-9a-f]{32}")
+#: A key tells neither its kind nor its rights, and to try a write is out of the question.
+_KEY: Final = (
+    "Whether this API key may change the number only shows at the import. A restricted key needs "
+    "the right to update phone numbers."
 )
-#: Part → what can receive it, the field that wins first. Pure URLs come last.
-_PRECEDENCE: Final = MappingProxyType(
-    {
-        "voice": (
-            ("trunk", "trunk_sid"),
-            ("application", "voice_application_sid"),
-            ("url", "voice_url"),
-        ),
-        "sms": (("application", "sms_application_sid"), ("url", "sms_url")),
-        "status": (("url", "status_callback"),),
-    }
-)
-assert _PRECEDENCE.keys() == PARTS.keys(), "a part has no precedence"
-#: What a new number points at until its owner decides.
-_DEMO_URLS: Final = ("https://demo.twilio.com/", "http://demo.twilio.com/")
-#: Fields that always hold a value: the API refuses to clear them.
-_NEVER_EMPTY: Final = re.compile(r".*_(method|mode|lookup)")
-#: Beyond "in-use" the values of a number's status are not published; these words mean "not now".
-_INACTIVE: Final = re.compile(r"pending|porting|inactive|suspend|release|fail", re.IGNORECASE)
-
-
-def _sid(prefix: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if re.fullmatch(rf"{prefix}[0-9a-fA-F]{{32}}", value) is None:
-            raise ValueError(f"must be {prefix} followed by 32 hexadecimal digits")
-        return value
-
-    return AfterValidator(check)
-
-
-class TwilioCredentials(Credentials):
-    """An account's auth token, an API key of it, or both; or the token of its parent account.
-
-    With both, the key makes the calls and the token verifies webhooks: Twilio signs them with the
-    auth token of the account that holds the number, never with a key's secret or a parent's token.
-    https://www.twilio.com/docs/usage/webhooks/webhooks-security
-    """
-
-    #: The account that holds the number.
-    account_sid: Annotated[str, _sid("AC")]
-    auth_token: SecretStr | None = None
-    api_key_sid: Annotated[str, _sid("SK")] | None = None
-    api_key_secret: SecretStr | None = None
-    #: Whose auth token it is, where it is the parent's and not the account's own.
-    parent_account_sid: Annotated[str, _sid("AC")] | None = None
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_one_word(cls, value: object) -> object:
-        # To a stray space Twilio says "Authenticate", which tells nobody what is wrong.
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if text == "":
-            raise ValueError("must not be empty; leave it out if there is none")
-        if isinstance(text, str) and not re.fullmatch(r"[!-~]+", text):
-            raise ValueError("must not contain spaces or special characters")
-        return value
-
-    @model_validator(mode="after")
-    def _belongs_together(self) -> Self:
-        if (self.api_key_sid is None) != (self.api_key_secret is None):
-            raise ValueError("api_key_sid and api_key_secret belong together")
-        if self.auth_token is None and self.api_key_sid is None:
-            raise ValueError("give auth_token, or api_key_sid and api_key_secret")
-        if self.parent_account_sid is not None:
-            if self.auth_token is None or self.api_key_sid is not None:
-                raise ValueError("with parent_account_sid give its auth_token and no API key")
-            if self.parent_account_sid == self.account_sid:
-                raise ValueError("account_sid must be the subaccount, not the parent account")
-        return self
-
-    @property
-    def account_ref(self) -> str:
-        """The SID of the account that holds the number."""
-        return self.account_sid
-
-    @property
-    def can_verify_webhooks(self) -> bool:
-        """Whether the account's own auth token is among them."""
-        return self.auth_token is not None and self.parent_account_sid is None
-
-    @property
-    def login(self) -> tuple[str, str]:
-        """User name and password of the REST API."""
-        if self.api_key_sid is not None and self.api_key_secret is not None:
-            return self.api_key_sid, self.api_key_secret.get_secret_value()
-        assert self.auth_token is not None
-        return self.parent_account_sid or self.account_sid, self.auth_token.get_secret_value()
 
 
 class Twilio:
     """One Twilio account during one attempt; not for several threads."""
 
     name: ClassVar[ProviderName] = ProviderName.TWILIO
+    webhooks: ClassVar[Webhooks | None] = TwilioWebhooks()
     credentials_model: ClassVar[type[Credentials]] = TwilioCredentials
     ownership: ClassVar[Ownership] = Ownership.PROVEN
     modes: ClassVar[frozenset[RoutingMode]] = frozenset(RoutingMode)
@@ -214,10 +136,12 @@ class Twilio:
             if mode is RoutingMode.SIP_TRUNK:
                 self._trunks.look()
         if given.auth_token is not None:
-            warnings = self._verify_token(given.auth_token.get_secret_value())
+            warnings = self._verify_token(given.auth_token.get_secret_value(), mode)
+        else:
+            warnings = (_KEY,)
         return Account(id=given.account_sid, credential_kind=kind, warnings=warnings)
 
-    def _verify_token(self, token: str) -> tuple[str, ...]:
+    def _verify_token(self, token: str, mode: RoutingMode) -> tuple[str, ...]:
         given = self._credentials
         sid = given.account_sid
         client = self._client
@@ -240,9 +164,14 @@ class Twilio:
         warnings = []
         if account.type == "Trial":
             warnings.append("This is a Twilio trial account, which limits who can be called.")
-        # Only who holds the primary token is shown it. Webhooks are signed with that one, so that a
-        # secondary token passes every check and then fails every call.
+        # Webhooks are signed with the primary token, so that a secondary one passes every check and
+        # then fails every call. Whom Twilio shows the primary one to is not documented.
         if given.can_verify_webhooks and account.auth_token != token:
+            if mode is RoutingMode.WEBHOOK and _TOKEN.fullmatch(text(account.auth_token)):
+                raise SignaturesUnverifiable(
+                    "This is not the Twilio account's primary auth token, which signs webhooks. "
+                    "Give the primary token, or use routing_mode sip_trunk."
+                )
             warnings.append(
                 "The auth token seems not to be the account's primary one, which signs webhooks."
             )
@@ -258,26 +187,57 @@ class Twilio:
             raise NumberNotOwned
         if number_id not in (None, row.sid):
             raise NumberNotOwned("The given number id belongs to another number of the account.")
-        if _INACTIVE.search(_text(row.status)):
-            raise NumberNotActive
-        able = {key.lower(): value for key, value in (row.capabilities or {}).items()}
-        if not able.get("voice"):
-            raise NumberNotVoiceCapable
-        if row.voice_receive_mode == "fax":
-            # Whatever the voice settings say, calls go to a product that is switched off:
-            # https://www.twilio.com/docs/api/errors/34005
-            raise NumberNotVoiceCapable(
-                "This number is set to receive faxes. Set it to accept voice calls at Twilio, then "
-                "import it."
-            )
+        refusal = refusal_of(row)
+        if refusal is not None:
+            raise refusal
         return OwnedNumber(
             id=str(row.sid),
             e164=number,
             country=number.region,
             voice=True,
-            sms=bool(able.get("sms")),
-            routing=_routing(row),
+            sms=is_able(row, "sms"),
+            routing=routing_of(row),
         )
+
+    def list_numbers(self, following: str | None, *, limit: int) -> NumberListing:
+        """Asks for a page by the token of the page before it; the newest numbers come first."""
+        page = {"page_size": limit, **page_after(following)}
+        return self._calls.read(lambda: self._list(page))
+
+    def _list(self, page: Mapping[str, object]) -> NumberListing:
+        try:
+            found = self._client.incoming_phone_numbers.page(**page)
+        except TwilioException as exc:
+            if "page_token" in page and facts(exc)[1] == INVALID_PAGE:
+                raise no_such_page() from None
+            raise
+        return NumberListing(
+            numbers=tuple(listed(row) for row in found), following=following_of(found.next_page_url)
+        )
+
+    def advise(self, number: OwnedNumber, *, sms: bool) -> tuple[str, ...]:
+        """Looks at emergency address, bundle, region and, for SMS, Messaging Services."""
+        advice = Advice(self._client, self._calls, self._settings)
+        # Product hosts know an account by its login only; a parent's shows them the parent's.
+        products = self._credentials.parent_account_sid is None
+        return tuple(advice.of(number, sms=sms, products=products))
+
+    def answer_url(self, fields: Fields) -> Forward | None:
+        """Returns the voice URL of the number, or of its application."""
+        target = self.target("voice", fields)
+        if target.kind == "application":
+            application = self._client.applications(target.value)
+            try:
+                row = self._calls.read(
+                    lambda: real(application.fetch(), target.value), missing=NotFound
+                )
+            except NotFound:
+                return None
+            fields = {"voice_url": text(row.voice_url), "voice_method": text(row.voice_method)}
+            target = self.target("voice", fields)
+        if target.kind != "url":
+            return None
+        return Forward(url=target.value, method=fields.get("voice_method") or "POST")
 
     def read_routing(self, number_id: str) -> Routing | None:
         """Fetches the number; None if the account has it no more."""
@@ -286,15 +246,11 @@ class Twilio:
             row = self._calls.read(lambda: real(number.fetch(), number_id), missing=NumberNotOwned)
         except NumberNotOwned:
             return None
-        return _routing(row)
+        return routing_of(row)
 
     def target(self, part: str, fields: Fields) -> Target:
         """Tells which field wins: a trunk over an application over a URL."""
-        for kind, name in _PRECEDENCE[part]:
-            value = fields.get(name, "")
-            if value and not value.startswith(_DEMO_URLS):
-                return Target(kind=kind, value=value)
-        return NOWHERE
+        return target_of(part, fields)
 
     def plan_webhooks(
         self, urls: CallbackUrls, objects: Objects, *, sms: bool
@@ -332,7 +288,7 @@ class Twilio:
         """Updates the number; sends nothing that the vendor's own rules make of the rest."""
         unknown = fields.keys() - {name for names in PARTS.values() for name in names}
         assert not unknown, f"no such fields: {sorted(unknown)}"
-        sent = {k: v for k, v in fields.items() if v or not _NEVER_EMPTY.fullmatch(k)}
+        sent = {k: v for k, v in fields.items() if v or not NEVER_EMPTY.fullmatch(k)}
         # Setting a trunk deletes the application and the other way round. What becomes of the one
         # if the other is cleared in the same request is not documented.
         if sent.get("trunk_sid"):
@@ -359,6 +315,20 @@ class Twilio:
         self._require_own_login()
         return self._trunks.prepare(tag, plan, record=record)
 
+    def planned_objects(
+        self, mode: RoutingMode, urls: CallbackUrls, trunk: TrunkPlan | None, *, sms: bool
+    ) -> Mapping[str, Fields]:
+        """Returns the trunk and its parts; URLs are the number's own."""
+        del mode, urls, sms
+        return {} if trunk is None else planned(trunk)
+
+    def read_objects(self, tag: ImportTag, objects: Objects) -> Mapping[str, Fields | None]:
+        """Reads the trunk with its parts, one by one."""
+        del tag
+        if "trunk" in objects:
+            self._require_own_login()  # else it would look gone
+        return self._trunks.read(objects)
+
     def remove_trunk(self, tag: ImportTag, objects: Objects) -> None:
         """Deletes the trunk with its parts, then the credential list that was mapped to it."""
         if self._credentials.parent_account_sid is not None and "trunk" not in objects:
@@ -372,18 +342,3 @@ class Twilio:
                 "SIP trunks of a Twilio subaccount can only be reached with its own credentials. "
                 "Give the subaccount's own auth token or API key instead of the parent account's."
             )
-
-
-def _routing(row: Sdk) -> Routing:
-    return Routing(
-        parts={
-            part: {name: _text(getattr(row, name)) for name in names}
-            for part, names in PARTS.items()
-        }
-    )
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)

@@ -39,12 +39,16 @@ from worker.domain.values import (
     CallbackUrls,
     Fields,
     ImportTag,
+    OwnedNumber,
+    Routing,
     RoutingMode,
     Target,
 )
+from worker.providers._twilio_credentials import TwilioCredentials
+from worker.providers._twilio_numbers import PARTS
 from worker.providers._twilio_trunks import trunk_domain
 from worker.providers._twilio_wire import ERRORS, facts, translate
-from worker.providers.twilio import PARTS, Twilio, TwilioCredentials
+from worker.providers.twilio import Twilio
 
 ACCOUNT = "AC" + "0" * 31 + "1"
 PARENT = "AC" + "0" * 31 + "2"
@@ -464,6 +468,13 @@ class Canned(BaseAdapter):
         ("find_number", {"first": [], "second": []}),
         ("find_number", {}),
         ("find_number", []),
+        ("list_numbers", {}),
+        ("list_numbers", {"incoming_phone_numbers": [None]}),
+        ("list_numbers", {"incoming_phone_numbers": [{"phone_number": "+14155550100"}]}),
+        ("list_numbers", {"incoming_phone_numbers": [], "next_page_uri": "/numbers?Page=1"}),
+        ("answer_url", {}),
+        ("answer_url", {"sid": "AP" + "0" * 31 + "2"}),
+        ("read_objects", {}),
     ],
 )
 def test_an_answer_without_sense_is_no_answer(call: str, document: object) -> None:
@@ -473,6 +484,9 @@ def test_an_answer_without_sense_is_no_answer(call: str, document: object) -> No
         "read_routing": lambda: twilio.read_routing("PN" + "0" * 31 + "1"),
         "verify_credentials": lambda: twilio.verify_credentials(RoutingMode.WEBHOOK),
         "find_number": lambda: twilio.find_number(E164("+14155550100"), None),
+        "list_numbers": lambda: twilio.list_numbers(None, limit=10),
+        "answer_url": lambda: twilio.answer_url({"voice_application_sid": "AP" + "0" * 31 + "1"}),
+        "read_objects": lambda: twilio.read_objects(ImportTag(import_id="imp_1"), {"trunk": "TK1"}),
     }
 
     with pytest.raises(ProviderUnavailable) as caught:
@@ -498,6 +512,54 @@ def test_the_vendors_own_hosts_are_the_default() -> None:
     assert asked[0] == f"https://api.twilio.com/2010-04-01/Accounts/{ACCOUNT}.json"
     assert asked[1] == "https://trunking.twilio.com/v1/Trunks?PageSize=1000"
     assert asked[2].startswith(f"https://api.twilio.com/2010-04-01/Accounts/{ACCOUNT}/SIP/")
+
+
+def test_a_url_without_a_priority_is_no_answer() -> None:
+    twilio = adapter(**TOKEN)
+    row = {"sid": "OU1", "enabled": True, "priority": None}
+    document = {"sid": "TK1", "secure": False, "urls": [row, row], "meta": {"key": "urls"}}
+    twilio._http.session.mount("https://", Canned(document))
+
+    with pytest.raises(ProviderUnavailable):
+        twilio.read_objects(ImportTag(import_id="imp_1"), {"trunk": "TK1", "origination": "OU1"})
+
+
+def test_a_preflight_asks_the_vendors_own_hosts_by_default() -> None:
+    twilio = adapter(**TOKEN)
+    sid = "PN" + "0" * 31 + "1"
+    bundle = "BU" + "0" * 31 + "1"
+    documents = {
+        "api.twilio.com": {"sid": sid, "bundle_sid": bundle},
+        "numbers.twilio.com": {"sid": bundle, "status": "draft"},
+        "messaging.twilio.com": {"services": [], "meta": {"key": "services"}},
+        "routes.twilio.com": {"phone_number": "+14155550100", "voice_region": "us1"},
+    }
+    asked: list[str] = []
+
+    class Listening(Canned):
+        def send(self, request: requests.PreparedRequest, **_: object) -> requests.Response:  # type: ignore[override]
+            asked.append(str(request.url))
+            self._document = documents[asked[-1].split("/")[2]]
+            return super().send(request)
+
+    twilio._http.session.mount("https://", Listening({}))
+    number = OwnedNumber(
+        id=sid,
+        e164=E164("+14155550100"),
+        country="US",
+        voice=True,
+        sms=True,
+        routing=Routing(parts={}),
+    )
+    [sentence] = twilio.advise(number, sms=True)
+
+    assert "not been submitted" in sentence
+    assert asked == [
+        f"https://api.twilio.com/2010-04-01/Accounts/{ACCOUNT}/IncomingPhoneNumbers/{sid}.json",
+        f"https://numbers.twilio.com/v2/RegulatoryCompliance/Bundles/{bundle}",
+        "https://routes.twilio.com/v2/PhoneNumbers/+14155550100",
+        "https://messaging.twilio.com/v1/Services?PageSize=1000",
+    ]
 
 
 def test_capabilities_may_be_spelt_in_capitals() -> None:

@@ -137,7 +137,8 @@ def twilio_client(server: str, control: Control) -> Iterator[Callable[..., Clien
         clients.append(http)
         client = Client(user, secret, account_sid, http_client=http, environment={"_": ""})
         client.api.base_url = f"{server}/twilio"
-        client.trunking.base_url = f"{server}/twilio-trunking"
+        for product in ("trunking", "numbers", "messaging", "routes"):
+            getattr(client, product).base_url = f"{server}/twilio-{product}"
         return client
 
     yield make

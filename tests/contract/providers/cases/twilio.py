@@ -22,6 +22,7 @@ from worker.domain.errors import (
     NumberNotActive,
     NumberNotOwned,
     NumberNotVoiceCapable,
+    SignaturesUnverifiable,
 )
 from worker.domain.values import ImportTag, ProviderName, ProviderTrunk, RoutingMode, TrunkPlan
 
@@ -37,14 +38,19 @@ SUSPENDED: Final = sid("AC", 3)
 CLOSED: Final = sid("AC", 4)
 STRANGER: Final = sid("AC", 5)
 TRIAL: Final = sid("AC", 6)
+OPEN: Final = sid("AC", 7)
 
 TOKEN: Final = "sandbox-token-1"
 SECONDARY_TOKEN: Final = "sandbox-token-1-secondary"
 SUBACCOUNT_TOKEN: Final = "sandbox-token-2"
+#: In the shape of real ones, of an account that shows its primary token to the secondary one.
+OPEN_TOKEN: Final = "a" * 32
+OPEN_SECONDARY_TOKEN: Final = "b" * 32
 
 STANDARD_KEY: Final = {"api_key_sid": sid("SK", 1), "api_key_secret": "sandbox-secret-1"}
 RESTRICTED_KEY: Final = {"api_key_sid": sid("SK", 2), "api_key_secret": "sandbox-secret-2"}
 NUMBERS_KEY: Final = {"api_key_sid": sid("SK", 3), "api_key_secret": "sandbox-secret-3"}
+OPEN_KEY: Final = {"api_key_sid": sid("SK", 5), "api_key_secret": "sandbox-secret-5"}
 SUSPENDED_KEY: Final = {"api_key_sid": sid("SK", 4), "api_key_secret": "sandbox-secret-4"}
 
 OWNED: Final = "+14155550100"
@@ -91,6 +97,8 @@ class TwilioCase:
         TOKEN,
         SECONDARY_TOKEN,
         SUBACCOUNT_TOKEN,
+        OPEN_TOKEN,
+        OPEN_SECONDARY_TOKEN,
         "sandbox-secret-1",
         "sandbox-secret-2",
         "sandbox-secret-3",
@@ -134,6 +142,28 @@ class TwilioCase:
             warnings=("primary",),
         ),
         CredentialExample(
+            id="shown_primary_token",
+            fields={"account_sid": OPEN, "auth_token": OPEN_TOKEN},
+            expected="auth_token",
+        ),
+        CredentialExample(
+            id="secondary_token_that_is_shown_the_primary_one",
+            fields={"account_sid": OPEN, "auth_token": OPEN_SECONDARY_TOKEN},
+            expected=SignaturesUnverifiable,
+        ),
+        CredentialExample(
+            id="secondary_token_that_is_shown_the_primary_one_for_trunks",
+            fields={"account_sid": OPEN, "auth_token": OPEN_SECONDARY_TOKEN},
+            mode=RoutingMode.SIP_TRUNK,
+            expected="auth_token",
+            warnings=("primary",),
+        ),
+        CredentialExample(
+            id="api_key_and_secondary_token",
+            fields={"account_sid": OPEN, "auth_token": OPEN_SECONDARY_TOKEN, **OPEN_KEY},
+            expected=SignaturesUnverifiable,
+        ),
+        CredentialExample(
             id="trial_account",
             fields={"account_sid": TRIAL, "auth_token": "sandbox-token-6"},
             expected="auth_token",
@@ -155,13 +185,17 @@ class TwilioCase:
             expected=InvalidCredentials,
         ),
         CredentialExample(
-            id="api_key", fields={"account_sid": ACCOUNT, **STANDARD_KEY}, expected="api_key"
+            id="api_key",
+            fields={"account_sid": ACCOUNT, **STANDARD_KEY},
+            expected="api_key",
+            warnings=("may change the number",),
         ),
         CredentialExample(
             id="api_key_for_trunks",
             fields={"account_sid": ACCOUNT, **STANDARD_KEY},
             mode=RoutingMode.SIP_TRUNK,
             expected="api_key",
+            warnings=("may change the number",),
         ),
         CredentialExample(
             id="wrong_key_secret",
@@ -190,6 +224,7 @@ class TwilioCase:
             id="restricted_key_with_numbers",
             fields={"account_sid": ACCOUNT, **NUMBERS_KEY},
             expected="api_key",
+            warnings=("may change the number",),
         ),
         CredentialExample(
             id="restricted_key_for_trunks",
@@ -273,10 +308,13 @@ class TwilioCase:
     )
 
     def settings(self, url: str) -> Mapping[str, object]:
-        """Returns the two base URLs."""
+        """Returns the base URL of each product."""
         return {
             "TWILIO_API_BASE_URL": f"{url}/twilio",
             "TWILIO_TRUNKING_BASE_URL": f"{url}/twilio-trunking",
+            "TWILIO_NUMBERS_BASE_URL": f"{url}/twilio-numbers",
+            "TWILIO_MESSAGING_BASE_URL": f"{url}/twilio-messaging",
+            "TWILIO_ROUTES_BASE_URL": f"{url}/twilio-routes",
         }
 
     def seed(self) -> Document:
@@ -333,6 +371,13 @@ class TwilioCase:
                     "sid": STRANGER,
                     "auth_token": "sandbox-token-5",
                     "numbers": [{"phone_number": FOREIGN}],
+                },
+                {
+                    "sid": OPEN,
+                    "auth_token": OPEN_TOKEN,
+                    "secondary_auth_token": OPEN_SECONDARY_TOKEN,
+                    "shows_token_to_secondary": True,
+                    "api_keys": [_key(OPEN_KEY, kind="standard")],
                 },
                 {"sid": TRIAL, "auth_token": "sandbox-token-6", "type": "Trial"},
             ]
