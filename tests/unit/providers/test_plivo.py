@@ -42,8 +42,9 @@ from worker.domain.values import (
     Target,
 )
 from worker.providers import _plivo_wire as wire
+from worker.providers._plivo_credentials import PlivoCredentials
 from worker.providers._plivo_wire import ERRORS, Refused, translate
-from worker.providers.plivo import Plivo, PlivoCredentials
+from worker.providers.plivo import Plivo
 
 MAIN = "MA" + "0" * 17 + "1"
 SUB = "SA" + "0" * 17 + "2"
