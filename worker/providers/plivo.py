@@ -147,13 +147,13 @@ class Plivo:
     credentials_model: ClassVar[type[Credentials]] = PlivoCredentials
     ownership: ClassVar[Ownership] = Ownership.PROVEN
     modes: ClassVar[frozenset[RoutingMode]] = frozenset(RoutingMode)
-    #: An origination URI takes a login; <User> of Plivo's XML has no place for one.
-    authenticating_modes: ClassVar[frozenset[RoutingMode]] = frozenset({RoutingMode.SIP_TRUNK})
+    #: An origination URI takes a login, and so does <User> of Plivo's XML:
+    #: https://www.plivo.com/docs/voice/concepts/sip-authentication
+    authenticating_modes: ClassVar[frozenset[RoutingMode]] = frozenset(RoutingMode)
     number_id_shape: ClassVar[str] = "[0-9]{5,15}"
 
     def __init__(self, credentials: PlivoCredentials, settings: Settings, attempt: Attempt) -> None:
         self._credentials = credentials
-        self._settings = settings
         self._attempt = attempt
         # Neither is ever empty: the SDK would look for them in the environment.
         client = plivo.RestClient(
@@ -183,8 +183,8 @@ class Plivo:
         return (_SMS_WITH_CALLS if sms else _SMS_MOVES,)
 
     def signalling_addresses(self) -> tuple[str, ...]:
-        """Returns what the operator has set: Plivo publishes no list."""
-        return self._settings.plivo_signalling_addresses
+        """Returns none: in both modes a call logs in."""
+        return ()
 
     def verify_credentials(self, mode: RoutingMode) -> Account:
         """Fetches the account; looks whether it may use trunks, if it has to."""
