@@ -123,9 +123,10 @@ class PlivoWebhooks:
 
 def _is_signed(token: str, request: CallbackRequest) -> bool:
     # We ask for POST everywhere. Nothing signs a body that is no form, nor, as the SDK takes a URL
-    # apart, what follows a ";" in its path.
-    is_covered = bool(request.form) or not request.body
-    if request.method != "POST" or not is_covered or ";" in urlsplit(request.url).path:
+    # apart, what follows a ";" in its path or a "#".
+    url = urlsplit(request.url)
+    is_covered = not (";" in url.path or url.fragment or (request.body and not request.form))
+    if request.method != "POST" or not is_covered:
         return False
     # A message's plain V3 was seen not to match, its Ma-V3 to match: either will do.
     if given := _signatures(request.headers, _V3):

@@ -177,6 +177,7 @@ BOTH = ("x-plivo-signature-v3", "x-plivo-signature-ma-v3")
         change(signed(), url=URLS.status.replace("https", "http")),
         change(signed(), url=f"{URLS.status}/"),
         change(signed(), url=f"{URLS.status};x=1"),
+        change(signed(), url=f"{URLS.status}#x"),
         change(signed(), url=f"{URLS.status}?a=1"),
         change(signed(url=f"{URLS.status}?a=1"), url=URLS.status),
         change(signed(), url=URLS.status.replace(".com", ".com:443")),
