@@ -111,8 +111,6 @@ class Settings(BaseSettings):
     telnyx_signalling_addresses: Annotated[tuple[str, ...], NoDecode] = TELNYX_SIGNALLING
     #: Whether a SIP address that an import brings must be in the DNS.
     sip_dns_check: bool = False
-    #: Plivo publishes no list that we know of: without one its webhook mode admits nobody.
-    plivo_signalling_addresses: Annotated[tuple[str, ...], NoDecode] = ()
 
     livekit_url: str = Field(validation_alias=_vendor("LIVEKIT_URL"))
     livekit_api_key: str = Field(validation_alias=_vendor("LIVEKIT_API_KEY"))
@@ -183,7 +181,6 @@ class Settings(BaseSettings):
         "vault_keys",
         "twilio_signalling_addresses",
         "telnyx_signalling_addresses",
-        "plivo_signalling_addresses",
         mode="before",
     )(_split)
 
@@ -207,9 +204,7 @@ class Settings(BaseSettings):
             raise ValueError("LIVEKIT_SIP_URI must look like sip:PROJECT.sip.livekit.cloud")
         return value
 
-    @field_validator(
-        "twilio_signalling_addresses", "telnyx_signalling_addresses", "plivo_signalling_addresses"
-    )
+    @field_validator("twilio_signalling_addresses", "telnyx_signalling_addresses")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for address in value:

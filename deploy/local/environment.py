@@ -56,8 +56,6 @@ def sandbox_vendors(sandbox_url: str, livekit_secret: str) -> dict[str, str]:
         "TWILIO_MESSAGING_BASE_URL": f"{sandbox_url}/twilio-messaging",
         "TWILIO_ROUTES_BASE_URL": f"{sandbox_url}/twilio-routes",
         "PLIVO_API_BASE_URL": f"{sandbox_url}/plivo",
-        # Plivo publishes no list to admit; this is a network of documentation.
-        "TRUNKLINE_PLIVO_SIGNALLING_ADDRESSES": "203.0.113.0/30",
         "TELNYX_API_BASE_URL": f"{sandbox_url}/telnyx/v2",
         "LIVEKIT_URL": f"{sandbox_url}/livekit",
         "LIVEKIT_API_KEY": "APIsandbox",

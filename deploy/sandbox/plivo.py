@@ -15,8 +15,9 @@ from deploy.sandbox import plivo_applications as applications
 from deploy.sandbox import plivo_numbers as numbers
 from deploy.sandbox import plivo_zentrunk as zentrunk
 from deploy.sandbox.plivo_auth import authenticate, refuse_without_trunking, username_of
+from deploy.sandbox.plivo_edit import edit
 from deploy.sandbox.plivo_render import account_document
-from deploy.sandbox.plivo_seed import NumberEdit, PlivoSeed, edit_number, sow
+from deploy.sandbox.plivo_seed import PlivoSeed, sow
 from deploy.sandbox.plivo_state import PlivoState
 from deploy.sandbox.plivo_wire import (
     Context,
@@ -126,8 +127,8 @@ class Plivo:
         sow(self._state, PlivoSeed.model_validate(document))
 
     def edit(self, document: object) -> None:
-        """Changes a number by hand. Raises ValueError."""
-        edit_number(self._state, NumberEdit.model_validate(document))
+        """Changes a number, an application or a part of Zentrunk by hand. Raises ValueError."""
+        edit(self._state, document)
 
     def _run(self, route: Route[Operation], incoming: Incoming, ids: dict[str, str]) -> Answer:
         auth_id = ids["auth_id"]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _DEFAULTS: Final = {
     field.name: field.default
     for field in fields(Application)
-    if field.default is not MISSING and field.name not in {"app_name", "sub_account"}
+    if field.default is not MISSING and field.name not in {"app_name", "sub_account", "enabled"}
 }
 _FLAGS: Final = ("default_number_app", "default_endpoint_app")
 
@@ -124,6 +124,12 @@ def change(account: Account, application: Application, values: Mapping[str, Any]
         for other in account.applications.values():
             if other is not application and other.sub_account == application.sub_account:
                 setattr(other, flag, False)
+
+
+def amend(account: Account, application: Application, values: Mapping[str, Any]) -> None:
+    """Applies checked values and keeps the rest."""
+    kept = {name: getattr(application, name) for name in _DEFAULTS}
+    change(account, application, {**kept, **values})
 
 
 def _values(context: Context, body: Mapping[str, object]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def number_document(context: Context, number: Number) -> dict[str, object]:
         "sub_account": number.sub_account,
         "tendlc_campaign_id": None,
         "tendlc_registration_status": number.tendlc_registration_status,
-        "toll_free_sms_verification": None,
+        "toll_free_sms_verification": number.toll_free_sms_verification,
         "voice_enabled": number.voice_enabled,
         "voice_rate": "0.00850",
     }
@@ -89,7 +89,7 @@ def application_document(context: Context, application: Application) -> dict[str
         "app_name": application.app_name,
         "default_app": application.default_number_app,
         "default_endpoint_app": application.default_endpoint_app,
-        "enabled": True,
+        "enabled": application.enabled,
         "fallback_answer_url": application.fallback_answer_url,
         "fallback_method": application.fallback_method,
         "hangup_method": application.hangup_method,

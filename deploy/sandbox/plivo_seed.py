@@ -1,4 +1,4 @@
-"""Accounts as a test describes them, and changes by hand. Vendor rules hold here too.
+"""Accounts as a test describes them. Vendor rules hold here too.
 
 {"accounts": [
     {"auth_id": "MA...", "auth_token": "...", "sip_trunking": true, "default_app": "<app_id>",
@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Final
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.sandbox import plivo_applications, plivo_numbers
 from deploy.sandbox.plivo_fields import APPLICATION_PARAMETERS, checked
@@ -31,7 +31,6 @@ from deploy.sandbox.plivo_state import (
 from deploy.sandbox.plivo_wire import PlivoError
 from deploy.sandbox.plivo_zentrunk import ACCESS_LISTS, CREDENTIALS, TRUNKS, URIS, Item, Kind
 
-_DIGITS: Final = r"^\+?[1-9][0-9]{1,14}$"
 _ID: Final = r"^[0-9]{1,24}$"
 
 
@@ -56,6 +55,7 @@ class NumberSettings(_Strict):
     active: bool | None = None
     compliance_status: str | None = None
     tendlc_registration_status: str | None = None
+    toll_free_sms_verification: str | None = None
     added_on: str | None = None
     renewal_date: str | None = None
 
@@ -122,20 +122,6 @@ class PlivoSeed(_Strict):
     accounts: list[AccountSeed] = []
 
 
-class NumberEdit(_Strict):
-    """What a customer does to a number in the vendor's console."""
-
-    #: The main account.
-    account: str
-    #: With or without a plus; also taken as `phone_number`, which other vendors call it.
-    number: Annotated[
-        str,
-        Field(pattern=_DIGITS, validation_alias=AliasChoices("number", "phone_number")),
-    ]
-    set: NumberSettings = NumberSettings()
-    remove: bool = False
-
-
 def sow(state: PlivoState, seed: PlivoSeed) -> None:
     """Adds accounts and what is in them. Raises ValueError; what came before it stays."""
     try:
@@ -149,23 +135,6 @@ def sow(state: PlivoState, seed: PlivoSeed) -> None:
                 _make_default(account, item.default_app)
             for number in item.numbers:
                 _add_number(state, account, owner, number)
-    except PlivoError as problem:
-        raise ValueError(problem.message) from problem
-
-
-def edit_number(state: PlivoState, edit: NumberEdit) -> None:
-    """Changes or removes a number by hand. Raises ValueError."""
-    account = state.accounts.get(edit.account)
-    number = account.numbers.get(edit.number.removeprefix("+")) if account else None
-    if account is None or number is None:
-        msg = f"account {edit.account} has no number {edit.number}"
-        raise ValueError(msg)
-    if edit.remove:
-        del account.numbers[number.number]
-        state.taken_numbers.discard(number.number)
-        return
-    try:
-        plivo_numbers.change(account, number, edit.set.values())
     except PlivoError as problem:
         raise ValueError(problem.message) from problem
 

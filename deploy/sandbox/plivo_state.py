@@ -45,6 +45,7 @@ class Number:
     compliance_status: str | None = None
     cnam_lookup: str = "disabled"
     tendlc_registration_status: str | None = None
+    toll_free_sms_verification: str | None = None
     added_on: str = "2024-01-15"
     renewal_date: str = "2035-01-15"
 
@@ -69,6 +70,8 @@ class Application:
     default_endpoint_app: bool = False
     log_incoming_messages: bool = True
     public_uri: bool = False
+    #: No parameter sets it; only whoever disables it by hand.
+    enabled: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,10 +99,7 @@ class Kind(Generic[Item]):
     def update(self, context: Context) -> Answer:
         """Changes what is sent; a list is replaced as a whole."""
         item = self._find(context)
-        values = checked(context.body, self.parameters)
-        item = replace(item, **values)
-        self.admit(context.account, item, values)
-        self.held(context.account.zentrunk)[item.id] = item
+        self.amend(context.account, item, context.body)
         return changed(self.changed, **{self.id_name: item.id})
 
     def delete(self, context: Context) -> Answer:
@@ -111,6 +108,13 @@ class Kind(Generic[Item]):
         self.release(context.account, item)
         del self.held(context.account.zentrunk)[item.id]
         return deleted()
+
+    def amend(self, account: Account, item: Item, body: Mapping[str, object]) -> None:
+        """Changes what is given, all or nothing. Raises PlivoError."""
+        values = checked(body, self.parameters)
+        item = replace(item, **values)
+        self.admit(account, item, values)
+        self.held(account.zentrunk)[item.id] = item
 
     def make(self, account: Account, body: Mapping[str, object]) -> Item:
         """A new one, not yet in the account. Raises PlivoError."""

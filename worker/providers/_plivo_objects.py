@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from worker.domain.errors import NotFound, PermanentError
 from worker.domain.values import ImportTag, Objects
 from worker.providers._core import Record
-from worker.providers._plivo_wire import Calls, Failure, Sdk, filled
+from worker.providers._plivo_wire import Calls, Failure, Sdk, filled, real
 
 #: Kind of object → the ids of those that carry an import's name, the oldest first.
 Found: TypeAlias = Mapping[str, list[str]]
@@ -42,26 +42,48 @@ class Kind:
     suffix: str = ""
     #: What is set once and for all.
     fixed: Mapping[str, object] = field(default_factory=dict)
+    #: Of its settings those that tell whether it still does what the import made it for.
+    shows: tuple[str, ...]
+    #: Setting → kind of the object whose id it holds.
+    refers: Mapping[str, str] = field(default_factory=dict)
 
 
 #: The kinds, in the order in which they may be deleted: trunks before what they refer to.
 KINDS: Final = MappingProxyType(
     {
-        "application": Kind(path=("Application",), id="app_id", name="app_name"),
+        "application": Kind(
+            path=("Application",),
+            id="app_id",
+            name="app_name",
+            shows=(
+                *("answer_url", "answer_method", "hangup_url", "hangup_method"),
+                *("message_url", "message_method", "enabled"),
+            ),
+        ),
         "inbound_trunk": Kind(
             path=("Zentrunk", "Trunk"),
             id="trunk_id",
             suffix="-inbound",
             fixed={"trunk_direction": "inbound"},
+            shows=("trunk_status", "secure"),
+            refers={"primary_uri_uuid": "origination_uri"},
         ),
         "outbound_trunk": Kind(
             path=("Zentrunk", "Trunk"),
             id="trunk_id",
             suffix="-outbound",
             fixed={"trunk_direction": "outbound"},
+            shows=("trunk_status", "secure"),
+            refers={"credential_uuid": "credential"},
         ),
-        "origination_uri": Kind(path=("Zentrunk", "URI"), id="uri_uuid"),
-        "credential": Kind(path=("Zentrunk", "Credential"), id="credential_uuid"),
+        "origination_uri": Kind(
+            path=("Zentrunk", "URI"),
+            id="uri_uuid",
+            shows=("uri", "authentication_needed", "username"),
+        ),
+        "credential": Kind(
+            path=("Zentrunk", "Credential"), id="credential_uuid", shows=("username",)
+        ),
     }
 )
 
@@ -114,6 +136,18 @@ class OwnObjects:
         )
         note(key, id_)
         return id_
+
+    def fetch(self, key: str, id_: str) -> Sdk | None:
+        """Returns the SDK's object of that id; None if it is gone."""
+        kind = KINDS[key]
+        path = (*kind.path, id_)
+        try:
+            return self._calls.read(
+                lambda: real(self._calls.client.request("GET", path), kind.id, id_),
+                missing=NotFound,
+            )
+        except NotFound:
+            return None
 
     def delete_surplus(self, found: Found, failure: type[PermanentError]) -> None:
         """Deletes all but the oldest of each kind."""

@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 _log = structlog.get_logger("worker.providers.plivo")
 
 API: Final = "https://api.plivo.com"
-_LARGEST_PAGE: Final = 20
+LARGEST_PAGE: Final = 20
 
 
 class Refused(Exception):
@@ -193,7 +193,7 @@ class Calls:
     ) -> list[_T]:
         """Returns what is picked of every row, the oldest first, as far as Plivo's order goes."""
         found: dict[_T, None] = {}
-        query: dict[str, object] | None = {**filters, "limit": _LARGEST_PAGE, "offset": 0}
+        query: dict[str, object] | None = {**filters, "limit": LARGEST_PAGE, "offset": 0}
         while query is not None:
             send = partial(self.page, path, query, pick)
             rows, following = self.read(send, missing=ProviderUnavailable)
@@ -222,3 +222,10 @@ def filled(answer: Sdk, name: str) -> str:
     if not value:
         raise ValueError("an answer about nothing")
     return str(value)
+
+
+def real(answer: Sdk, name: str, value: str) -> Sdk:
+    """Lets only an answer about the very thing through."""
+    if str(getattr(answer, name)).removeprefix("+") != value:
+        raise ValueError("an answer about something else")
+    return answer

@@ -2,8 +2,8 @@
 
 https://www.plivo.com/docs/sip-trunking/api/overview
 
-How a number gets onto a trunk is left to plivo.py, and how objects are found, adopted and deleted
-to _plivo_objects.py.
+How a number gets onto a trunk is left to plivo.py, how objects are found, adopted and deleted to
+_plivo_objects.py, and what is set on them to _plivo_settings.py.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from worker.domain.errors import (
 from worker.domain.values import ImportTag, Objects, ProviderTrunk, TrunkPlan
 from worker.providers._core import Record
 from worker.providers._plivo_objects import KINDS, OwnObjects, noting, with_recorded
+from worker.providers._plivo_settings import trunking
 from worker.providers._plivo_wire import Calls, filled
 
 _NO_TRUNKS: Final = (
@@ -53,29 +54,21 @@ class Zentrunk:
         self._own.delete_surplus(found, SipTrunkProvisionFailed)
         objects, note = noting(record)
 
-        def have(key: str, **wanted: object) -> str:
-            return self._own.have(key, tag, found, wanted, note, refused=SipTrunkProvisionFailed)
-
-        on = {"trunk_status": "enabled", "secure": plan.secure}
-        if plan.origination_host is not None:
-            transport = "tls" if plan.secure else "tcp"
-            login: dict[str, object] = {"authentication_needed": plan.origination_login is not None}
-            if plan.origination_login is not None:
-                login["username"] = plan.origination_login.username
-                login["password"] = plan.origination_login.password
-            uri = have(
-                "origination_uri", uri=f"{plan.origination_host};transport={transport}", **login
+        passwords = {
+            key: {"password": login.password}
+            for key, login in (
+                ("origination_uri", plan.origination_login),
+                ("credential", plan.termination),
             )
-            have("inbound_trunk", primary_uri_uuid=uri, **on)
+            if login is not None
+        }
+        for key, settings in trunking(plan).items():
+            references = {name: objects[of] for name, of in KINDS[key].refers.items()}
+            wanted = {**settings, **passwords.get(key, {}), **references}
+            self._own.have(key, tag, found, wanted, note, refused=SipTrunkProvisionFailed)
         address = None
-        if plan.termination is not None:
-            credential = have(
-                "credential",
-                username=plan.termination.username,
-                password=plan.termination.password,
-            )
-            trunk = have("outbound_trunk", credential_uuid=credential, **on)
-            path = (*KINDS["outbound_trunk"].path, trunk)
+        if "outbound_trunk" in objects:
+            path = (*KINDS["outbound_trunk"].path, objects["outbound_trunk"])
             address = self._calls.read(
                 lambda: filled(self._calls.client.request("GET", path), "trunk_domain"),
                 missing=ProviderUnavailable,

@@ -3,8 +3,10 @@
 - Numbers: https://www.plivo.com/docs/numbers/api/account-phone-number
 - Applications: https://www.plivo.com/docs/account/api/application
 
-Zentrunk, its SIP trunking, is in _plivo_zentrunk.py; how objects of an import are found, adopted
-and deleted in _plivo_objects.py; how requests are sent and failures told apart in _plivo_wire.py.
+Zentrunk, its SIP trunking, is in _plivo_zentrunk.py; what an import sets on its objects in
+_plivo_settings.py; how those are found, adopted and deleted in _plivo_objects.py; what a number's
+owner should know in _plivo_advice.py; how requests are sent and failures told apart in
+_plivo_wire.py; Plivo's own requests to us in _plivo_webhooks.py.
 
 A number has one target for calls and messages alike, its ``app_id``: an application, which carries
 the URLs, or an inbound trunk of Zentrunk. SMS follows the calls.
@@ -21,18 +23,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 import plivo
-from pydantic import AfterValidator, SecretStr, field_validator
 
+from worker.domain.calls import Forward
 from worker.domain.errors import (
+    InsufficientPermission,
     InvalidCredentials,
+    InvalidPhoneNumber,
+    InvalidRequest,
     NumberNotActive,
     NumberNotOwned,
     NumberNotVoiceCapable,
+    PermanentError,
     UndoFailed,
     WebhookSetupFailed,
 )
@@ -44,6 +51,8 @@ from worker.domain.values import (
     CallbackUrls,
     Fields,
     ImportTag,
+    ListedNumber,
+    NumberListing,
     Objects,
     OwnedNumber,
     Ownership,
@@ -54,12 +63,17 @@ from worker.domain.values import (
     Target,
     TrunkPlan,
 )
-from worker.providers._core import Credentials, Record
-from worker.providers._plivo_objects import OwnObjects, noting, with_recorded
-from worker.providers._plivo_wire import Calls, Sdk, Wire, filled
+from worker.providers._core import Credentials, Record, Webhooks
+from worker.providers._plivo_advice import advice
+from worker.providers._plivo_credentials import PlivoCredentials
+from worker.providers._plivo_objects import KINDS, OwnObjects, noting, with_recorded
+from worker.providers._plivo_settings import application, found, planned
+from worker.providers._plivo_webhooks import PlivoWebhooks
+from worker.providers._plivo_wire import LARGEST_PAGE, Calls, Sdk, Wire, filled, real
 from worker.providers._plivo_zentrunk import Zentrunk
 from worker.settings import Settings
 
+_NUMBERS: Final = ("Number",)
 _SMS_ON_TRUNK: Final = (
     "At Plivo SMS goes where calls go: while the number is on the SIP trunk, SMS to it is lost."
 )
@@ -107,35 +121,19 @@ class _Number:
         """Of the parts only voice has settings."""
         return Routing(parts={"voice": {"app_id": self.app_id}, "sms": {}, "status": {}})
 
-
-def _auth_id(value: str) -> str:
-    if re.fullmatch(r"(M|S)A[A-Z0-9]{18}", value) is None:
-        raise ValueError("must be MA or SA followed by 18 capital letters and digits")
-    return value
-
-
-class PlivoCredentials(Credentials):
-    """Auth id and token of the account or subaccount that holds the number."""
-
-    auth_id: Annotated[str, AfterValidator(_auth_id)]
-    auth_token: SecretStr
-
-    @field_validator("auth_token")
-    @classmethod
-    def _is_one_word(cls, value: SecretStr) -> SecretStr:
-        if re.fullmatch(r"[!-~]+", value.get_secret_value()) is None:
-            raise ValueError("must be one word without spaces or special characters")
-        return value
+    @property
+    def refusal(self) -> PermanentError | None:
+        """Why it takes no calls."""
+        if not self.active:
+            return NumberNotActive()
+        return None if self.voice else NumberNotVoiceCapable()
 
     @property
-    def account_ref(self) -> str:
-        """The auth id."""
-        return self.auth_id
-
-    @property
-    def can_verify_webhooks(self) -> bool:
-        """Always: Plivo signs with the auth token."""
-        return True
+    def e164(self) -> E164 | None:
+        """None for a short code."""
+        with suppress(InvalidPhoneNumber):
+            return E164.parse(f"+{self.digits}")
+        return None
 
 
 class Plivo:
@@ -145,16 +143,17 @@ class Plivo:
     """
 
     name: ClassVar[ProviderName] = ProviderName.PLIVO
+    webhooks: ClassVar[Webhooks | None] = PlivoWebhooks()
     credentials_model: ClassVar[type[Credentials]] = PlivoCredentials
     ownership: ClassVar[Ownership] = Ownership.PROVEN
     modes: ClassVar[frozenset[RoutingMode]] = frozenset(RoutingMode)
-    #: An origination URI takes a login; <User> of Plivo's XML has no place for one.
-    authenticating_modes: ClassVar[frozenset[RoutingMode]] = frozenset({RoutingMode.SIP_TRUNK})
+    #: An origination URI takes a login, and so does <User> of Plivo's XML:
+    #: https://www.plivo.com/docs/voice/concepts/sip-authentication
+    authenticating_modes: ClassVar[frozenset[RoutingMode]] = frozenset(RoutingMode)
     number_id_shape: ClassVar[str] = "[0-9]{5,15}"
 
     def __init__(self, credentials: PlivoCredentials, settings: Settings, attempt: Attempt) -> None:
         self._credentials = credentials
-        self._settings = settings
         self._attempt = attempt
         # Neither is ever empty: the SDK would look for them in the environment.
         client = plivo.RestClient(
@@ -184,15 +183,15 @@ class Plivo:
         return (_SMS_WITH_CALLS if sms else _SMS_MOVES,)
 
     def signalling_addresses(self) -> tuple[str, ...]:
-        """Returns what the operator has set: Plivo publishes no list."""
-        return self._settings.plivo_signalling_addresses
+        """Returns none: in both modes a call logs in."""
+        return ()
 
     def verify_credentials(self, mode: RoutingMode) -> Account:
         """Fetches the account; looks whether it may use trunks, if it has to."""
         auth_id = self._credentials.auth_id
         account = self._client.account
         self._calls.read(
-            lambda: _real(account.get(), "auth_id", auth_id), missing=InvalidCredentials
+            lambda: real(account.get(), "auth_id", auth_id), missing=InvalidCredentials
         )
         if mode is RoutingMode.SIP_TRUNK:
             self._zentrunk.require()
@@ -203,20 +202,49 @@ class Plivo:
         digits = number.removeprefix("+")
         if number_id not in (None, digits):
             raise NumberNotOwned("The given number id belongs to another number.")
-        found = self._fetch_number(digits)
-        if not found.active:
-            raise NumberNotActive
-        if not found.voice:
-            raise NumberNotVoiceCapable
+        row = self._fetch_number(digits)
+        if row.refusal is not None:
+            raise row.refusal
         return OwnedNumber(
             id=digits,
             e164=number,
             country=number.region,
             voice=True,
-            sms=found.sms,
-            routing=found.routing,
-            warnings=() if found.app_id else (_NOTHING_TO_RESTORE,),
+            sms=row.sms,
+            routing=row.routing,
+            warnings=() if row.app_id else (_NOTHING_TO_RESTORE,),
         )
+
+    def list_numbers(self, following: str | None, *, limit: int) -> NumberListing:
+        """Lists at most 20 numbers, which is Plivo's largest page; ``following`` is an offset."""
+        if following is not None and re.fullmatch(r"[0-9]{1,9}", following) is None:
+            raise InvalidRequest("That is no page of this listing. Start again at its first page.")
+        offset = int(following or 0)
+        query = {"limit": min(limit, LARGEST_PAGE), "offset": offset}
+        rows, more = self._calls.read(partial(self._calls.page, _NUMBERS, query, _Number.read))
+        return NumberListing(
+            numbers=tuple(map(self._listed, rows)),
+            following=str(offset + len(rows)) if more and rows else None,
+        )
+
+    def advise(self, number: OwnedNumber, *, sms: bool) -> tuple[str, ...]:
+        """Fetches the number again, for what its country and its carriers ask to be registered."""
+        get, digits = self._client.numbers.get, number.id
+        try:
+            row = self._calls.read(
+                lambda: real(get(digits), "number", digits), missing=NumberNotOwned
+            )
+        except (InsufficientPermission, NumberNotOwned):
+            return ()
+        return advice(row, sms=sms)
+
+    def answer_url(self, fields: Fields) -> Forward | None:
+        """Fetches the application; a trunk is none, so that its id is looked up in vain."""
+        app_id = fields.get("app_id", "")
+        row = self._own.fetch("application", app_id) if app_id else None
+        if row is None or not row.answer_url:
+            return None
+        return Forward(url=row.answer_url, method=row.answer_method or "POST")
 
     def read_routing(self, number_id: str) -> Routing | None:
         """Fetches the number; None if the account has it no more."""
@@ -272,40 +300,50 @@ class Plivo:
         if mode is RoutingMode.SIP_TRUNK:
             return {}
         wanted = {
-            "answer_url": urls.voice,
-            "answer_method": "POST",
-            "hangup_url": urls.status,
-            "hangup_method": "POST",
+            **application(urls, sms=sms),
             "default_number_app": False,
             "default_endpoint_app": False,
         }
-        if sms:
-            wanted |= {"message_url": urls.sms, "message_method": "POST"}
         objects, note = noting(record)
         find = partial(self._own.find, ("application",), tag, app_name=tag.name)
         have = partial(
             self._own.have, "application", tag, wanted=wanted, note=note, refused=WebhookSetupFailed
         )
-        found = find()
-        self._own.delete_surplus(found, WebhookSetupFailed)
+        there = find()
+        self._own.delete_surplus(there, WebhookSetupFailed)
         try:
-            have(found=found)
+            have(found=there)
         except WebhookSetupFailed:
             # A write of an earlier attempt may have landed just now and taken the name.
-            found = find()
-            if not found["application"]:
+            there = find()
+            if not there["application"]:
                 raise
-            have(found=found)
+            have(found=there)
         return objects
 
     def remove_application(self, tag: ImportTag, objects: Objects) -> None:
         """Deletes the application."""
-        found = self._own.find(("application",), tag, app_name=tag.name)
-        self._own.delete(with_recorded(found, objects), UndoFailed)
+        there = self._own.find(("application",), tag, app_name=tag.name)
+        self._own.delete(with_recorded(there, objects), UndoFailed)
 
     def prepare_trunk(self, tag: ImportTag, plan: TrunkPlan, *, record: Record) -> ProviderTrunk:
         """Makes the trunks of Zentrunk and what they refer to."""
         return self._zentrunk.prepare(tag, plan, record=record)
+
+    def planned_objects(
+        self, mode: RoutingMode, urls: CallbackUrls, trunk: TrunkPlan | None, *, sms: bool
+    ) -> Mapping[str, Fields]:
+        """Returns the application, unless the number will be on a trunk, and Zentrunk's objects."""
+        return planned(mode, urls, trunk, sms=sms)
+
+    def read_objects(self, tag: ImportTag, objects: Objects) -> Mapping[str, Fields | None]:
+        """Fetches each by its id; a trunk tells whether it still refers to ours."""
+        del tag
+        rows = {key: self._own.fetch(key, id_) for key, id_ in objects.items() if key in KINDS}
+        return {
+            key: None if row is None else found(KINDS[key], row, objects)
+            for key, row in rows.items()
+        }
 
     def remove_trunk(self, tag: ImportTag, objects: Objects) -> None:
         """Deletes the trunks, then what they referred to."""
@@ -314,17 +352,21 @@ class Plivo:
     def _fetch_number(self, digits: str) -> _Number:
         get = self._client.numbers.get
         return self._calls.read(
-            lambda: _Number.read(_real(get(digits), "number", digits)), missing=NumberNotOwned
+            lambda: _Number.read(real(get(digits), "number", digits)), missing=NumberNotOwned
+        )
+
+    def _listed(self, row: _Number) -> ListedNumber:
+        return ListedNumber(
+            id=row.digits,
+            phone_number=row.e164 or row.digits,
+            country=row.e164.region if row.e164 else None,
+            voice=row.voice,
+            sms=row.sms,
+            target=self.target("voice", row.routing.parts["voice"]),
+            refusal=row.refusal,
         )
 
 
 def _app_ids_in_use(calls: Calls) -> set[str]:
-    rows = calls.list_all(("Number",), _Number.read)
+    rows = calls.list_all(_NUMBERS, _Number.read)
     return {row.app_id for row in rows}
-
-
-def _real(row: Sdk, name: str, value: str) -> Sdk:
-    """Lets only an answer about the very thing through."""
-    if str(getattr(row, name)).removeprefix("+") != value:
-        raise ValueError("an answer about something else")
-    return row

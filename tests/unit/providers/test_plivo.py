@@ -42,8 +42,9 @@ from worker.domain.values import (
     Target,
 )
 from worker.providers import _plivo_wire as wire
+from worker.providers._plivo_credentials import PlivoCredentials
 from worker.providers._plivo_wire import ERRORS, Refused, translate
-from worker.providers.plivo import Plivo, PlivoCredentials
+from worker.providers.plivo import Plivo
 
 MAIN = "MA" + "0" * 17 + "1"
 SUB = "SA" + "0" * 17 + "2"
@@ -289,11 +290,9 @@ def test_what_becomes_of_sms_is_said_beforehand(mode: RoutingMode, *, sms: bool)
     assert ("lost" in note) is (mode is RoutingMode.SIP_TRUNK)
 
 
-def test_only_a_trunk_answers_a_challenge_and_the_operator_says_who_else_may_call() -> None:
-    assert Plivo.authenticating_modes == {RoutingMode.SIP_TRUNK}
+def test_every_call_logs_in_so_that_no_address_has_to_be_admitted() -> None:
+    assert Plivo.authenticating_modes == Plivo.modes
     assert adapter().signalling_addresses() == ()
-    given = adapter(plivo_signalling_addresses="203.0.113.0/30")
-    assert given.signalling_addresses() == ("203.0.113.0/30",)
 
 
 # --- answers that no sandbox gives ------------------------------------------------------------
