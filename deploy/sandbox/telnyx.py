@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.sandbox import telnyx_numbers, telnyx_resources
 from deploy.sandbox.telnyx_auth import authorize, caller
-from deploy.sandbox.telnyx_seed import NumberEdit, TelnyxSeed, edit_number, sow
+from deploy.sandbox.telnyx_edit import edit
+from deploy.sandbox.telnyx_seed import TelnyxSeed, sow
 from deploy.sandbox.telnyx_state import TelnyxState
 from deploy.sandbox.telnyx_wire import Context, TelnyxError, error_answer, not_found, ok
 from deploy.sandbox.vendor import (
@@ -112,8 +113,8 @@ class Telnyx:
         sow(self._state, TelnyxSeed.model_validate(document))
 
     def edit(self, document: object) -> None:
-        """Changes a number by hand. Raises ValueError."""
-        edit_number(self._state, NumberEdit.model_validate(document))
+        """Changes a number or another object by hand. Raises ValueError."""
+        edit(self._state, document)
 
     def _run(
         self, route: Route[Operation], incoming: Incoming, ids: dict[str, str], body: object

@@ -130,6 +130,21 @@ def verify_ownership(context: Context) -> Answer:
     return ok({"record_type": "number_ownership", "found": found, "not_found": missing})
 
 
+def list_messaging(context: Context) -> Answer:
+    """Messaging settings of numbers, those named exactly or all of them."""
+    query = context.query
+    name = "filter[phone_number]"
+    if unknown := query.keys() - PAGE_PARAMETERS - {name}:
+        raise refused_query(min(unknown), "unknown query parameter")
+    wanted = query[name].split(",") if name in query else None
+    found = [
+        item
+        for item in context.account.numbers.values()
+        if wanted is None or item.phone_number in wanted
+    ]
+    return page(query, found[::-1], messaging_document)
+
+
 def retrieve_messaging(context: Context) -> Answer:
     """A number's messaging settings."""
     return ok(messaging_document(_number(context)))
@@ -222,6 +237,8 @@ _NUMBERS: Final = "/v2/phone_numbers"
 
 ROUTES: Final[tuple[Route[Operation], ...]] = (
     Route("telnyx.phone_numbers.list", "GET", _NUMBERS, index),
+    # Before what takes any segment for an id.
+    Route("telnyx.phone_numbers.messaging.list", "GET", f"{_NUMBERS}/messaging", list_messaging),
     Route("telnyx.phone_numbers.retrieve", "GET", f"{_NUMBERS}/{{id}}", retrieve),
     Route("telnyx.phone_numbers.update", "PATCH", f"{_NUMBERS}/{{id}}", update),
     Route("telnyx.phone_numbers.delete", "DELETE", f"{_NUMBERS}/{{id}}", delete),

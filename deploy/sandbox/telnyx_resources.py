@@ -56,6 +56,40 @@ def add(
     return resource
 
 
+def change_by_hand(
+    state: TelnyxState,
+    account: Account,
+    kind: Kind,
+    resource: Resource,
+    given: Mapping[str, object],
+) -> None:
+    """Changes what is given, at every level. Raises TelnyxError."""
+    check_fields(kind.fields, given)
+    _apply(state, account, kind, resource, merged(resource.values, given))
+
+
+def remove_by_hand(state: TelnyxState, account: Account, kind: Kind, resource: Resource) -> None:
+    """Deletes a resource and takes it off whatever uses it."""
+    del account.resources(kind.store)[resource.id]
+    _detach(account, resource)
+    state.user_names.pop(resource.text("user_name"), None)
+
+
+def _apply(
+    state: TelnyxState,
+    account: Account,
+    kind: Kind,
+    resource: Resource,
+    wanted: dict[str, object],
+) -> None:
+    values = _completed(kind, wanted)
+    _verify(state, account, kind, resource, values)
+    state.user_names.pop(resource.text("user_name"), None)
+    resource.values = values
+    resource.updated = now()
+    _claim_user_name(state, resource)
+
+
 def _create(kind: Kind, context: Context) -> Answer:
     resource = add(context.state, context.account, kind, context.body)
     document = resource_document(context.account, resource, shows_password=True)
@@ -77,9 +111,7 @@ def _delete(kind: Kind, context: Context) -> Answer:
     resource = _find(kind, context)
     if not account.rules.deletes_in_use and (user := _first_user(account, resource)):
         raise refused("/base", f"{resource.record_type} is in use by {user}")
-    del account.resources(kind.store)[resource.id]
-    _detach(account, resource)
-    context.state.user_names.pop(resource.text("user_name"), None)
+    remove_by_hand(context.state, account, kind, resource)
     return ok(resource_document(account, resource))
 
 
@@ -130,13 +162,10 @@ def _update_authentication(context: Context) -> Answer:
 def _change(kind: Kind, context: Context, body: Mapping[str, object]) -> Answer:
     resource = _find(kind, context)
     check_fields(kind.fields, body)
-    values = _completed(kind, changed(kind.fields, resource.values, body))
-    _verify(context.state, context.account, kind, resource, values)
-    context.state.user_names.pop(resource.text("user_name"), None)
-    shows = values.get("password") != resource.values.get("password")
-    resource.values = values
-    resource.updated = now()
-    _claim_user_name(context.state, resource)
+    before = resource.values.get("password")
+    values = changed(kind.fields, resource.values, body)
+    _apply(context.state, context.account, kind, resource, values)
+    shows = resource.values.get("password") != before
     return ok(resource_document(context.account, resource, shows_password=shows))
 
 

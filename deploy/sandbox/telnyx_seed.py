@@ -1,4 +1,4 @@
-"""Accounts as a test describes them, and changes by hand. Vendor rules hold here too.
+"""Accounts as a test describes them. Vendor rules hold here too; changes are in telnyx_edit.py.
 
     {"accounts": [{
         "id"?, "api_key", "scopes"?, "api_keys"?: [{"api_key", "scopes"?}], "status"?, "balance"?,
@@ -66,6 +66,9 @@ NumberStatus = Literal[
     "requirement-info-exception",
     "provision-pending",
 ]
+EmergencyStatus = Literal[
+    "active", "deprovisioning", "disabled", "provisioning", "provisioning-failed"
+]
 _CONNECTION_KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {kind.record_type: kind for kind in KINDS if kind.store == "connections"}
 )
@@ -81,7 +84,9 @@ _CAN_BE_NULL: Final = frozenset(
 _E164: Final = r"^\+[1-9][0-9]{1,14}$"
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A document without unknown fields."""
+
     model_config = ConfigDict(extra="forbid")
 
 
@@ -103,7 +108,7 @@ class ConnectionSeed(_WithFields):
     record_type: str
 
 
-class NumberFields(_Strict):
+class NumberFields(Strict):
     """What a number can be given, by seed or by hand; what is not given is left as it is."""
 
     connection_id: str | None = None
@@ -120,6 +125,9 @@ class NumberFields(_Strict):
     forwarding_type: Literal["always", "on-failure"] | None = None
     call_forwarding_enabled: bool | None = None
     translated_number: str | None = None
+    inbound_call_screening: Literal["disabled", "reject_calls", "flag_calls"] | None = None
+    emergency_status: EmergencyStatus | None = None
+    call_recording_enabled: bool | None = None
 
 
 class NumberSeed(NumberFields):
@@ -129,14 +137,14 @@ class NumberSeed(NumberFields):
     id: str | None = None
 
 
-class KeySeed(_Strict):
+class KeySeed(Strict):
     """A further key of an account."""
 
     api_key: Annotated[str, Field(min_length=1)]
     scopes: tuple[str, ...] | None = None
 
 
-class RulesSeed(_Strict):
+class RulesSeed(Strict):
     """Other answers than the strict ones."""
 
     null_unassigns: bool = False
@@ -162,19 +170,10 @@ class AccountSeed(KeySeed):
     numbers: list[NumberSeed] = []
 
 
-class TelnyxSeed(_Strict):
+class TelnyxSeed(Strict):
     """Everything that can be seeded."""
 
     accounts: list[AccountSeed] = []
-
-
-class NumberEdit(_Strict):
-    """What a customer does to a number in the vendor's portal."""
-
-    account: str
-    phone_number: str
-    set: NumberFields = NumberFields()
-    remove: bool = False
 
 
 def sow(state: TelnyxState, seed: TelnyxSeed) -> None:
@@ -193,24 +192,7 @@ def sow(state: TelnyxState, seed: TelnyxSeed) -> None:
             for number in item.numbers:
                 _add_number(state, account, number)
     except TelnyxError as problem:
-        raise ValueError(_words(problem)) from problem
-
-
-def edit_number(state: TelnyxState, edit: NumberEdit) -> None:
-    """Changes or removes a number by hand. Raises ValueError."""
-    account = state.accounts.get(edit.account)
-    number = account.number_by_phone(edit.phone_number) if account else None
-    if account is None or number is None:
-        msg = f"account {edit.account} has no number {edit.phone_number}"
-        raise ValueError(msg)
-    if edit.remove:
-        account.remove_number(number)
-        state.taken_numbers.discard(number.phone_number)
-        return
-    try:
-        _set_number(account, number, edit.set.model_dump(exclude_unset=True))
-    except TelnyxError as problem:
-        raise ValueError(_words(problem)) from problem
+        raise ValueError(words(problem)) from problem
 
 
 def _account(state: TelnyxState, item: AccountSeed) -> Account:
@@ -261,12 +243,12 @@ def _add_number(state: TelnyxState, account: Account, item: NumberSeed) -> None:
         country_iso_alpha2=_country(item.phone_number),
     )
     given = item.model_dump(exclude_unset=True, exclude={"id", "phone_number"})
-    _set_number(account, number, given)
+    set_number(account, number, given)
     account.add_number(number)
     state.taken_numbers.add(number.phone_number)
 
 
-def _set_number(account: Account, number: PhoneNumber, given: dict[str, object]) -> None:
+def set_number(account: Account, number: PhoneNumber, given: dict[str, object]) -> None:
     """Applies fields, all or none. The portal can take a number off, so null can here."""
     connection_id = given.get("connection_id")
     if connection_id is not None and connection_id not in account.connections:
@@ -291,6 +273,7 @@ def _country(phone_number: str) -> str:
     return phonenumbers.region_code_for_country_code(code)
 
 
-def _words(problem: TelnyxError) -> str:
+def words(problem: TelnyxError) -> str:
+    """Which field is wrong, and how."""
     where = (problem.source or {}).get("pointer", "")
     return f"{where}: {problem.detail or problem.code}"

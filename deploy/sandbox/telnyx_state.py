@@ -80,6 +80,8 @@ class PhoneNumber:
     #: What the called number is rewritten to before the call is routed.
     translated_number: str = ""
     inbound_call_screening: str = "disabled"
+    emergency_status: str = "disabled"
+    call_recording_enabled: bool = False
     created: datetime = field(default_factory=now)
     updated: datetime = field(default_factory=now)
 

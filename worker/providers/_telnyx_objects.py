@@ -103,6 +103,14 @@ class ImportObjects:
         rows.sort(key=lambda row: str(row.created_at))
         return [str(row.id) for row in rows]
 
+    def read(self, kind: str, found: str) -> Sdk | None:
+        """Returns one by its id; None if it is gone."""
+        retrieve = getattr(self._wire.client, KINDS[kind].resource).retrieve
+        try:
+            return self._wire.read(lambda: real(retrieve(found), found), missing=NotFound)
+        except NotFound:
+            return None
+
     def ids(self, kind: str, name: str, objects: Objects) -> list[str]:
         """Returns what has the name and, if its owner renamed it, what is on record."""
         recorded = [objects[kind]] if kind in objects else []

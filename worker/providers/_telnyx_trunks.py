@@ -1,7 +1,7 @@
 """Telnyx's side of a SIP trunk: outbound voice profile, FQDN connection and its FQDN.
 
-Moving a number onto the connection is left to ``telnyx``, and how each of these is found, adopted
-and deleted to ``_telnyx_objects``.
+Moving a number onto the connection is left to ``telnyx``, with which settings each of these is made
+to ``_telnyx_settings``, and how it is found, adopted and deleted to ``_telnyx_objects``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 
 from worker.domain.errors import SipTrunkProvisionFailed, UndoFailed
 from worker.domain.values import ImportTag, Objects, ProviderTrunk, TrunkPlan
+from worker.providers import _telnyx_settings as settings
 from worker.providers._core import Record
 from worker.providers._telnyx_objects import ImportObjects, noting
 
@@ -21,38 +22,24 @@ TERMINATION_ADDRESS: Final = "sip.telnyx.com"
 def prepare_trunk(
     made: ImportObjects, tag: ImportTag, plan: TrunkPlan, *, record: Record
 ) -> ProviderTrunk:
-    """Makes voice profile, connection with its login, and the FQDN that calls are sent to.
-
-    https://docs.livekit.io/telephony/start/providers/telnyx/
-    """
+    """Makes voice profile, connection with its login, and the FQDN that calls are sent to."""
     objects: dict[str, str] = {}
     note = noting(objects, record)
     have = partial(made.have, refused=SipTrunkProvisionFailed, note=note)
-    wanted: dict[str, object] = {
-        "active": True,
-        "anchorsite_override": "Latency",
-        "transport_protocol": "TLS" if plan.secure else "TCP",
-        # The defaults leave out the caller's country code and the plus of the called number.
-        # The two spellings are the API's.
-        "inbound": {"ani_number_format": "+E.164", "dnis_number_format": "+e164"},
-    }
+    planned = settings.trunk(plan)
+    profile = None
+    if "outbound_voice_profile" in planned:
+        wanted = settings.sent(planned["outbound_voice_profile"], objects)
+        profile = have("outbound_voice_profile", tag.name, wanted)
+    wanted = settings.sent(planned["connection"], objects)
     if plan.termination is not None:
-        # Which countries may be called is left to the account's default (US and Canada) and
-        # its owner: a wider profile is how toll fraud gets expensive.
-        profile = have("outbound_voice_profile", tag.name, {})
-        wanted["outbound"] = {
-            "outbound_voice_profile_id": profile,
-            "ip_authentication_method": "credential-authentication",
-        }
-        login = plan.termination
-        wanted["extra_body"] = {"user_name": login.username, "password": login.password}
+        # The SDK has no parameters for the login, which goes in both or not at all.
+        login = {"user_name": wanted.pop("user_name"), "password": plan.termination.password}
+        wanted["extra_body"] = login
     connection = have("connection", tag.name, wanted)
-    if plan.origination_host is not None:
-        host, _, port = plan.origination_host.partition(":")
-        number = int(port) if port else 5061 if plan.secure else 5060
-        # Not "srv", which takes no port.
-        have("fqdn", connection, {"fqdn": host, "dns_record_type": "a", "port": number})
-    if plan.termination is None:
+    if "fqdn" in planned:
+        have("fqdn", connection, settings.sent(planned["fqdn"], objects))
+    if profile is None:
         return ProviderTrunk(objects=objects, termination_address=None)
     # Only now: until it was set anew, the connection may have used one of these.
     for spare in made.ours("outbound_voice_profile", tag.name):

@@ -8,26 +8,25 @@
 A number carries no URL. Its calls go to one connection, which is an application or a SIP connection
 alike, and its messages to a messaging profile, whatever becomes of the calls. What each method
 promises is in ``Provider``; here is how Telnyx keeps it. How requests are sent and what failures
-mean is in ``_telnyx_wire``, how objects are found, made and deleted in ``_telnyx_objects``, and
-what a SIP trunk consists of in ``_telnyx_trunks``.
+mean is in ``_telnyx_wire``, how objects are found, made and deleted in ``_telnyx_objects``, with
+which settings in ``_telnyx_settings``, in which order those of a SIP trunk in ``_telnyx_trunks``,
+what a number's own settings mean in ``_telnyx_numbers``, and its webhooks in ``_telnyx_webhooks``.
 
 The SDK costs a process 90 MB and, on a cold start, seconds: it is imported when it is first used.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from hashlib import sha256
 from typing import ClassVar, Final, Self
 
-from pydantic import SecretStr, field_validator
-
+from worker.domain.calls import Forward
 from worker.domain.errors import (
+    InsufficientPermission,
+    InvalidRequest,
     NotFound,
     NumberNotActive,
     NumberNotOwned,
@@ -42,6 +41,8 @@ from worker.domain.values import (
     CallbackUrls,
     Fields,
     ImportTag,
+    ListedNumber,
+    NumberListing,
     Objects,
     OwnedNumber,
     Ownership,
@@ -52,64 +53,31 @@ from worker.domain.values import (
     Target,
     TrunkPlan,
 )
-from worker.providers._core import Credentials, Record
+from worker.providers import _telnyx_settings
+from worker.providers._core import Credentials, Record, Webhooks
+from worker.providers._telnyx_credentials import TelnyxCredentials
+from worker.providers._telnyx_numbers import advice, bends, warnings
 from worker.providers._telnyx_objects import KINDS, ImportObjects, noting
 from worker.providers._telnyx_trunks import prepare_trunk, remove_trunk
+from worker.providers._telnyx_webhooks import TelnyxWebhooks
 from worker.providers._telnyx_wire import Sdk, Wire, real, rows_of
 from worker.settings import Settings
 
-_KEY_BYTES: Final = 32
 _TEXML: Final = "texml_application"
 _FQDN: Final = "fqdn_connection"
 #: Part of a routing → its fields. "connection_type" tells what kind of thing "connection_id" names:
 #: it is read from that thing and never written.
 _VOICE: Final = ("connection_id", "connection_type")
 _SMS: Final = ("messaging_profile_id",)
-#: Countries that an outbound voice profile allows if nothing is said: see ``_telnyx_trunks``.
-_CALLED_BY_DEFAULT: Final = frozenset({"US", "CA"})
-
-
-class TelnyxCredentials(Credentials):
-    """An API key, and the account's public key if webhooks are to be verified.
-
-    Telnyx signs webhooks with Ed25519; the public key is shown in the portal only:
-    https://developers.telnyx.com/development/api-fundamentals/webhooks/receiving-webhooks
-    """
-
-    api_key: SecretStr
-    public_key: str | None = None
-
-    @field_validator("api_key")
-    @classmethod
-    def _is_one_word(cls, value: SecretStr) -> SecretStr:
-        # With anything else in it the request fails before it is sent, as if the network were down.
-        if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-            raise ValueError("must not be empty or contain spaces or special characters")
-        return value
-
-    @field_validator("public_key")
-    @classmethod
-    def _is_ed25519(cls, value: str | None) -> str | None:
-        with suppress(binascii.Error, ValueError):
-            if value is None or len(base64.b64decode(value, validate=True)) == _KEY_BYTES:
-                return value
-        raise ValueError("must be the public key of the Telnyx portal: 32 bytes in base64")
-
-    @property
-    def account_ref(self) -> str:
-        """A fingerprint of the key: Telnyx has no account id to ask for."""
-        return f"telnyx-{sha256(self.api_key.get_secret_value().encode()).hexdigest()[:16]}"
-
-    @property
-    def can_verify_webhooks(self) -> bool:
-        """Whether the public key is among them."""
-        return self.public_key is not None
+#: Pages of a list are counted from one; the first needs no name.
+_PAGE: Final = re.compile(r"[1-9][0-9]{0,5}")
 
 
 class Telnyx:
     """One Telnyx account during one attempt; not for several threads."""
 
     name: ClassVar[ProviderName] = ProviderName.TELNYX
+    webhooks: ClassVar[Webhooks | None] = TelnyxWebhooks()
     credentials_model: ClassVar[type[Credentials]] = TelnyxCredentials
     ownership: ClassVar[Ownership] = Ownership.PROVEN
     modes: ClassVar[frozenset[RoutingMode]] = frozenset(RoutingMode)
@@ -186,11 +154,76 @@ class Telnyx:
             country=number.region,
             # Every Telnyx number takes calls: there is no capability to ask for.
             voice=True,
-            sms=messaging is not None and messaging.sms is not None,
+            sms=_carries_sms(messaging),
             routing=self._routing(row),
-            bends=_bends(voice),
-            warnings=_warnings(number, voice),
+            bends=bends(voice),
+            warnings=warnings(number, voice),
         )
+
+    def list_numbers(self, following: str | None, *, limit: int) -> NumberListing:
+        """Lists a page of numbers, newest first, with what each is on and whether it takes SMS.
+
+        One read for the page, one for the messaging settings of all its numbers, and one for each
+        connection that is on it: how many numbers there are matters little.
+        """
+        if following is not None and _PAGE.fullmatch(following) is None:
+            raise InvalidRequest("This page does not exist. Start again with the first one.")
+        number = int(following or 1)
+        numbers = self._wire.client.phone_numbers
+
+        def one_page() -> tuple[list[Sdk], int]:
+            page = numbers.list(page_number=number, page_size=limit)
+            return rows_of(page), int(page.meta.total_pages)
+
+        rows, pages = self._wire.read(one_page)
+        capable: set[str] = set()
+        if rows:
+            wanted = ",".join(row.phone_number for row in rows)
+            settings = self._wire.list_all(numbers.messaging.list, filter_phone_number=wanted)
+            capable = {row.phone_number for row in settings if _carries_sms(row.features)}
+        kinds: dict[str, str] = {}
+        for connection in dict.fromkeys(str(row.connection_id or "") for row in rows):
+            kinds[connection] = self._kind_of(connection)
+        return NumberListing(
+            numbers=tuple(
+                ListedNumber(
+                    id=str(row.id),
+                    phone_number=row.phone_number,
+                    country=row.country_iso_alpha2 or None,
+                    voice=True,
+                    sms=row.phone_number in capable,
+                    target=self.target("voice", self._voice(row, kinds)),
+                    refusal=None if row.status == "active" else NumberNotActive(),
+                )
+                for row in rows
+            ),
+            following=str(number + 1) if number < pages else None,
+        )
+
+    def advise(self, number: OwnedNumber, *, sms: bool) -> tuple[str, ...]:
+        """Reads the number's own settings beside its routing.
+
+        What documents its country asks for is not among them: the API tells what may be asked
+        for, but of an active number not whether it was given.
+        """
+        del sms
+        try:
+            return advice(self._number(number.id))
+        except (InsufficientPermission, NumberNotOwned):
+            return ()
+
+    def answer_url(self, fields: Fields) -> Forward | None:
+        """Returns the voice URL of a TeXML application: no other kind answers with TeXML."""
+        if fields.get("connection_type") != _TEXML:
+            return None
+        found, retrieve = fields["connection_id"], self._wire.client.texml_applications.retrieve
+        try:
+            row = self._wire.read(lambda: real(retrieve(found), found), missing=NotFound)
+        except NotFound:
+            return None
+        if not row.voice_url:
+            return None
+        return Forward(url=row.voice_url, method="GET" if row.voice_method == "get" else "POST")
 
     def read_routing(self, number_id: str) -> Routing | None:
         """Fetches the number and what it points at; None if the account has it no more."""
@@ -205,23 +238,31 @@ class Telnyx:
         return self._wire.read(lambda: real(retrieve(number_id), number_id), missing=NumberNotOwned)
 
     def _routing(self, row: Sdk) -> Routing:
-        connection, kind = str(row.connection_id or ""), ""
-        if connection:
-            retrieve = self._wire.client.connections.retrieve
-            with suppress(NotFound):
-                found = self._wire.read(
-                    lambda: real(retrieve(connection), connection), missing=NotFound
-                )
-                kind = str(found.record_type or "")
+        connection = str(row.connection_id or "")
         profile = str(row.messaging_profile_id or "")
         return Routing(
             parts={
-                "voice": dict(zip(_VOICE, (connection, kind), strict=True)),
+                "voice": self._voice(row, {connection: self._kind_of(connection)}),
                 # The API says so of a number whose profile it could not look up.
                 "sms": dict.fromkeys(_SMS, "" if profile == "UNAVAILABLE" else profile),
                 "status": {},
             }
         )
+
+    def _voice(self, row: Sdk, kinds: Mapping[str, str]) -> Fields:
+        connection = str(row.connection_id or "")
+        return dict(zip(_VOICE, (connection, kinds[connection]), strict=True))
+
+    def _kind_of(self, connection: str) -> str:
+        """Returns what kind of thing a connection is; "" for none and for one that is gone."""
+        retrieve = self._wire.client.connections.retrieve
+        if connection:
+            with suppress(NotFound):
+                found = self._wire.read(
+                    lambda: real(retrieve(connection), connection), missing=NotFound
+                )
+                return str(found.record_type or "")
+        return ""
 
     def target(self, part: str, fields: Fields) -> Target:
         """Tells an application from a SIP connection by what kind of thing it is."""
@@ -283,20 +324,8 @@ class Telnyx:
         objects: dict[str, str] = {}
         note = noting(objects, record)
         have = partial(self._made.have, refused=WebhookSetupFailed, note=note)
-        verifiable = self._credentials.can_verify_webhooks
-        if mode is RoutingMode.WEBHOOK:
-            status = {"status_callback": urls.status, "status_callback_method": "post"}
-            wanted = {"active": True, "voice_url": urls.voice, "voice_method": "post"}
-            have("application", tag.name, {**wanted, **(status if verifiable else {})})
-        if sms and verifiable:
-            profile = {
-                "enabled": True,
-                # An answer must reach whoever wrote, wherever that is.
-                "whitelisted_destinations": ["*"],
-                "webhook_url": urls.sms,
-                "webhook_api_version": "2",
-            }
-            have("messaging_profile", tag.name, profile)
+        for kind, fields in self._application(mode, urls, sms=sms).items():
+            have(kind, tag.name, _telnyx_settings.sent(fields, objects))
         return objects
 
     def remove_application(self, tag: ImportTag, objects: Objects) -> None:
@@ -308,6 +337,33 @@ class Telnyx:
     def prepare_trunk(self, tag: ImportTag, plan: TrunkPlan, *, record: Record) -> ProviderTrunk:
         """Makes voice profile, connection with its login, and the FQDN that calls are sent to."""
         return prepare_trunk(self._made, tag, plan, record=record)
+
+    def planned_objects(
+        self, mode: RoutingMode, urls: CallbackUrls, trunk: TrunkPlan | None, *, sms: bool
+    ) -> Mapping[str, Fields]:
+        """Returns what ``prepare_application`` and ``prepare_trunk`` send."""
+        made = {} if trunk is None else _telnyx_settings.trunk(trunk)
+        return {**self._application(mode, urls, sms=sms), **made}
+
+    def read_objects(self, tag: ImportTag, objects: Objects) -> Mapping[str, Fields | None]:
+        """Fetches each object by its id."""
+        del tag
+        found: dict[str, Fields | None] = {}
+        for kind in filter(objects.__contains__, KINDS):
+            row = self._made.read(kind, objects[kind])
+            found[kind] = None if row is None else _telnyx_settings.shown(kind, row, objects)
+        return found
+
+    def _application(
+        self, mode: RoutingMode, urls: CallbackUrls, *, sms: bool
+    ) -> Mapping[str, Fields]:
+        verifiable = self._credentials.can_verify_webhooks
+        made: dict[str, Fields] = {}
+        if mode is RoutingMode.WEBHOOK:
+            made["application"] = _telnyx_settings.application(urls, verifiable=verifiable)
+        if sms and verifiable:
+            made["messaging_profile"] = _telnyx_settings.messaging_profile(urls)
+        return made
 
     def remove_trunk(self, tag: ImportTag, objects: Objects) -> None:
         """Deletes FQDN, connection and voice profile, each after what uses it."""
@@ -321,41 +377,5 @@ def _cannot_detach() -> UndoFailed:
     )
 
 
-def _bends(voice: Sdk) -> Fields:
-    """What bends calls away before any connection, and of which kind it is."""
-    forwarding = voice.call_forwarding
-    enabled = forwarding is not None and bool(forwarding.call_forwarding_enabled)
-    return {
-        "forwarding_type": str(forwarding.forwarding_type or "") if enabled else "",
-        "forwards_to": str(forwarding.forwards_to or "") if enabled else "",
-        "translated_number": str(voice.translated_number or ""),
-    }
-
-
-def _warnings(number: E164, voice: Sdk) -> tuple[str, ...]:
-    """Tells what bends calls away before they reach any connection, and where none can go."""
-    warnings = []
-    forwarding = voice.call_forwarding
-    if forwarding is not None and forwarding.call_forwarding_enabled and forwarding.forwards_to:
-        if forwarding.forwarding_type == "on-failure":
-            warnings.append(
-                "Calls that fail are forwarded to another number at Telnyx, so a caller may reach "
-                "that one instead of the agent."
-            )
-        else:
-            warnings.append(
-                "All calls are forwarded to another number at Telnyx, so none reaches the agent "
-                "until you switch call forwarding off there."
-            )
-    if voice.translated_number:
-        warnings.append(
-            "Telnyx rewrites the called number to another one, so calls may not be recognised as "
-            "this number's until you clear the translated number there."
-        )
-    if number.region not in _CALLED_BY_DEFAULT:
-        # Whether calls go out at all is not known here; where they may go is the voice profile's.
-        warnings.append(
-            "If this import makes outbound calls: its outbound voice profile at Telnyx allows "
-            "calls to the US and Canada only, the default there, until you add other countries."
-        )
-    return tuple(warnings)
+def _carries_sms(features: Sdk) -> bool:
+    return features is not None and features.sms is not None

@@ -33,8 +33,9 @@ from worker.domain.errors import (
 from worker.domain.job import Attempt, Lease, StepName
 from worker.domain.values import E164, NOWHERE, CallbackUrls, Fields, RoutingMode, Target
 from worker.providers import _telnyx_wire as wire
+from worker.providers._telnyx_credentials import TelnyxCredentials
 from worker.providers._telnyx_wire import ERRORS, facts, translate
-from worker.providers.telnyx import Telnyx, TelnyxCredentials
+from worker.providers.telnyx import Telnyx
 
 KEY = "KEY-planted"
 PUBLIC_KEY = base64.b64encode(bytes(32)).decode()
