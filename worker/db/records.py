@@ -85,6 +85,8 @@ class Claim:
     credential_sealed: bytes
     #: The LiveKit agent_name of the job's agent, if it has one.
     agent_dispatch_name: str | None
+    #: The same of its fallback agent.
+    fallback_dispatch_name: str | None = None
 
 
 class NoClaim(Enum):
