@@ -21,16 +21,9 @@ from worker.domain.errors import (
     TrunklineError,
 )
 from worker.domain.values import E164, ImportTag, MediaEncryption, SipLogin, SipTransport
-from worker.livekit import (
-    DispatchRule,
-    InboundTrunk,
-    OutboundTrunk,
-    inbound_info,
-    names,
-    outbound_info,
-    rule_info,
-)
+from worker.livekit import DispatchRule, InboundTrunk, OutboundTrunk, names
 from worker.livekit_client import redact, translate
+from worker.livekit_specs import inbound_info, outbound_info, rule_info
 
 NUMBER = E164("+14155550100")
 LOGIN = SipLogin(username="user", password="planted-password")
@@ -222,7 +215,7 @@ def test_rule_without_an_agent_dispatches_none() -> None:
 
 def test_rule_for_every_trunk_is_a_bug() -> None:
     with pytest.raises(ValueError, match="every trunk"):
-        rule(trunk_id="")
+        rule_info(rule(trunk_id=""), "imp_1")
 
 
 @pytest.mark.parametrize("addresses", [(), ("0.0.0.0/0",), ("203.0.113.1", "::/0"), ("carrier",)])

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import socket
 
 from worker.domain.errors import ProviderUnavailable, SipTrunkProvisionFailed
 from worker.domain.job import StepName
 from worker.domain.values import RoutingMode, SipLogin, SipTransport, TrunkPlan
-from worker.livekit import InboundTrunk, OutboundTrunk, names
+from worker.livekit import INBOUND, OUTBOUND, OutboundTrunk, names
 from worker.steps._core import Context, Done, Step, side_by_side
-
-#: Keys of the outside ids that this step records.
-INBOUND = "livekit_inbound_trunk"
-OUTBOUND = "livekit_outbound_trunk"
+from worker.steps._trunks import inbound_login, inbound_trunk, metadata
 
 
 def run(ctx: Context) -> Done:
@@ -26,27 +22,7 @@ def run(ctx: Context) -> Done:
 
 
 def _inbound(ctx: Context) -> None:
-    # Who may call the trunk is never the number alone: who can answer a challenge has to, from the
-    # others the carrier's own addresses are admitted.
-    login = _inbound_login(ctx)
-    addresses = ctx.spec.allowed_addresses
-    if login is None and not addresses:
-        addresses = ctx.provider.signalling_addresses()
-    if login is None and not addresses:
-        raise SipTrunkProvisionFailed(
-            "Nobody could call the inbound trunk: give sip.allowed_addresses, or let the operator "
-            f"set TRUNKLINE_{ctx.spec.provider.upper()}_SIGNALLING_ADDRESSES."
-        )
-    trunk_id = ctx.livekit.ensure_inbound_trunk(
-        InboundTrunk(
-            name=names(ctx.tag).inbound,
-            number=ctx.spec.phone_number,
-            login=login,
-            allowed_addresses=addresses,
-            encryption=ctx.spec.media_encryption,
-            metadata=_metadata(ctx),
-        )
-    )
+    trunk_id = ctx.livekit.ensure_inbound_trunk(inbound_trunk(ctx), ctx.objects.get(INBOUND))
     ctx.record({INBOUND: trunk_id})
 
 
@@ -73,16 +49,11 @@ def _outbound(ctx: Context) -> None:
             login=login,
             transport=ctx.spec.sip_transport,
             encryption=ctx.spec.media_encryption,
-            metadata=_metadata(ctx),
-        )
+            metadata=metadata(ctx),
+        ),
+        ctx.objects.get(OUTBOUND),
     )
     ctx.record({OUTBOUND: trunk_id})
-
-
-def _metadata(ctx: Context) -> str:
-    """Whose trunk it is, and what the caller calls it; the trunk's own name is how we find it."""
-    about = {"import_id": ctx.attempt.import_id, "trunk_name": ctx.spec.sip_trunk_name}
-    return json.dumps({"trunkline": {name: text for name, text in about.items() if text}})
 
 
 def _require_resolvable(address: str) -> None:
@@ -104,20 +75,10 @@ def plan(ctx: Context) -> TrunkPlan:
     inbound = ctx.spec.supports_inbound and ctx.spec.routing_mode is RoutingMode.SIP_TRUNK
     return TrunkPlan(
         origination_host=ctx.settings.livekit_sip_host if inbound else None,
-        origination_login=_inbound_login(ctx) if inbound else None,
+        origination_login=inbound_login(ctx) if inbound else None,
         termination=_termination(ctx) if ctx.needs_termination else None,
         secure=ctx.spec.sip_transport is SipTransport.TLS,
     )
-
-
-def _inbound_login(ctx: Context) -> SipLogin | None:
-    """What a call must answer LiveKit's challenge with, if it can."""
-    if ctx.spec.routing_mode not in ctx.provider.authenticating_modes:
-        return None
-    username, password = ctx.secrets.inbound_username, ctx.secrets.inbound_password
-    if username is None or password is None:
-        return None
-    return SipLogin(username=username, password=password)
 
 
 def _termination(ctx: Context) -> SipLogin:

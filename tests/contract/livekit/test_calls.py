@@ -122,7 +122,7 @@ def test_connection_that_never_comes_ends_in_time_and_leaves_no_doubt() -> None:
         lk = LiveKit(settings, make_attempt(), TAG)
         started = time.monotonic()
         with pytest.raises(LiveKitUnavailable) as caught:
-            livekit._blocking(LiveKit._delete_trunk)(lk, "ST_1")
+            lk.client.wait_for(lk._requests.delete_trunk("ST_1"))
         for filler in fillers:
             filler.close()
     assert 0.35 < time.monotonic() - started < 1.2
