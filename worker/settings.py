@@ -98,6 +98,14 @@ class Settings(BaseSettings):
     #: Scales every retry delay; 1 in production, small in tests that wait for retries.
     retry_scale: float = Field(default=1.0, gt=0)
 
+    #: For development: callback URLs may be http and on loopback.
+    notify_loopback: bool = False
+    #: Whether an import calls its own public voice URL before a live number is sent there.
+    self_test: bool = True
+    #: Where that call connects instead of to the public name: the public address may not be
+    #: reachable from inside.
+    self_test_base_url: str | None = None
+
     #: Connections a process keeps to Postgres, and how many more it may open under load.
     database_pool_size: int = Field(default=10, ge=1)
     database_max_overflow: int = Field(default=20, ge=0)
@@ -172,10 +180,17 @@ class Settings(BaseSettings):
         mode="before",
     )(_split)
 
-    @field_validator("public_base_url")
+    @field_validator("public_base_url", "self_test_base_url")
     @classmethod
-    def _no_trailing_slash(cls, value: str) -> str:
-        return value.rstrip("/")
+    def _no_trailing_slash(cls, value: str | None) -> str | None:
+        return value and value.rstrip("/")
+
+    @field_validator("self_test_base_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://")):
+            raise ValueError("TRUNKLINE_SELF_TEST_BASE_URL must be http:// or https://")
+        return value
 
     @field_validator("livekit_api_secret")
     @classmethod
@@ -215,6 +230,8 @@ class Settings(BaseSettings):
                 raise ValueError("TRUNKLINE_PUBLIC_BASE_URL must be https:// in production")
             if not self.livekit_url.startswith(("https://", "wss://")):
                 raise ValueError("LIVEKIT_URL must be https:// or wss:// in production")
+            if self.notify_loopback:
+                raise ValueError("TRUNKLINE_NOTIFY_LOOPBACK is for development only")
         return self
 
     def platform_sip(self, provider: str) -> tuple[str | None, str | None, SecretStr | None]:
