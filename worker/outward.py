@@ -51,13 +51,30 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: is public but the host's own agent inside Azure:
 #: https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
 _REFUSED_IPV4: Final = tuple(
-    ipaddress.IPv4Network(network)
-    for network in (
-        "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 168.63.129.16/32 169.254.0.0/16 "
-        "172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 "
-        "192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 "
-        "224.0.0.0/4 240.0.0.0/4"
-    ).split()
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "168.63.129.16/32",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "192.175.48.0/24",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/4",
+            "240.0.0.0/4",
+        ),
+    )
 )
 #: Nothing outside it is global unicast: neither ::1, nor fe80::, nor fc00::, nor ::ffff:10.0.0.1.
 _GLOBAL_IPV6: Final = ipaddress.IPv6Network("2000::/3")
