@@ -92,6 +92,10 @@ class NotReached(Exception):
     """No answer came; the text is a sentence fit for the customer, without the URL's path."""
 
 
+class TooSlow(NotReached):
+    """No answer came in time: the time was used up, unlike by a refusal."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """What the other side answered; its body is nobody's business."""
@@ -152,7 +156,7 @@ def post(
 
     Raises:
         InvalidRequest: the URL may not be called.
-        NotReached: no answer came.
+        NotReached: no answer came; TooSlow if the time ran out.
 
     Safe to repeat: as far as the receiver makes it so.
     """
@@ -186,7 +190,7 @@ def post(
             with contextlib.closing(response):
                 return _reply(response)
     except httpcore.TimeoutException:
-        raise NotReached(f"There was no answer within {timeout_seconds:g} seconds.") from None
+        raise TooSlow(f"There was no answer within {timeout_seconds:g} seconds.") from None
     except httpcore.ConnectError as error:
         raise NotReached(_why_not_connected(error.args[0])) from None
     except httpcore.ProtocolError:
@@ -310,7 +314,7 @@ def _resolve(place: _Place, deadline: float) -> list[_Address]:
     try:
         found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
     except queue.Empty:
-        raise NotReached("The DNS did not answer for the host in time.") from None
+        raise TooSlow("The DNS did not answer for the host in time.") from None
     if not found:
         raise NotReached("The host is not in the DNS.")
     return list(dict.fromkeys(found))
