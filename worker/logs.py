@@ -90,7 +90,7 @@ def configure(*, level: str, log_format: str) -> None:
     root.setLevel(level.upper())
     # The first ones print URLs, phone numbers or headers at INFO; Celery prints every message
     # twice, and every tick of the clock, where the guard says more in one line.
-    for noisy in ("twilio", "httpx", "urllib3", "aiohttp", "celery"):
+    for noisy in ("twilio", "httpx", "httpcore", "urllib3", "aiohttp", "celery"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -18,6 +18,11 @@ SWEEP_RESCUES = Counter(
     "trunkline_sweep_rescues_total", "Jobs whose message the sweep had to send again"
 )
 SUBMITS = Counter("trunkline_submits_total", "Imports accepted", ["provider"])
+NOTIFICATIONS = Counter(
+    "trunkline_notifications_total",
+    "Attempts at delivering a notification, by outcome (delivered, retried or given_up)",
+    ["outcome"],
+)
 
 
 class Outcome:

@@ -92,6 +92,10 @@ class NotReached(Exception):
     """No answer came; the text is a sentence fit for the customer, without the URL's path."""
 
 
+class TooSlow(NotReached):
+    """No answer came in time: the time was used up, unlike by a refusal."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """What the other side answered; its body is nobody's business."""
@@ -152,7 +156,7 @@ def post(
 
     Raises:
         InvalidRequest: the URL may not be called.
-        NotReached: no answer came.
+        NotReached: no answer came; TooSlow if the time ran out.
 
     Safe to repeat: as far as the receiver makes it so.
     """
@@ -161,6 +165,12 @@ def post(
     addresses = [place.literal] if place.literal else _resolve(place, deadline)
     for address in addresses:
         _require_allowed(place, address, allow_loopback=allow_loopback)
+    complete = {
+        "Host": place.host_header,
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        **headers,
+    }
     request = httpcore.Request(
         "POST",
         httpcore.URL(
@@ -169,12 +179,7 @@ def post(
             port=place.port,
             target=place.target.encode(),
         ),
-        headers={
-            "Host": place.host_header,
-            "Content-Length": str(len(body)),
-            "Connection": "close",
-            **headers,
-        },
+        headers=list(complete.items()),
         content=body,
     )
     backend = _VettedBackend(addresses, deadline)
@@ -185,9 +190,9 @@ def post(
             with contextlib.closing(response):
                 return _reply(response)
     except httpcore.TimeoutException:
-        raise NotReached(f"There was no answer within {timeout_seconds:g} seconds.") from None
+        raise TooSlow(f"There was no answer within {timeout_seconds:g} seconds.") from None
     except httpcore.ConnectError as error:
-        raise NotReached(_why_not_connected(error)) from None
+        raise NotReached(_why_not_connected(error.args[0])) from None
     except httpcore.ProtocolError:
         raise NotReached("The answer was not HTTP, or was cut off.") from None
     except httpcore.NetworkError:
@@ -218,16 +223,13 @@ def _public_authorities() -> ssl.SSLContext:
     return httpcore.default_ssl_context()
 
 
-def _why_not_connected(error: httpcore.ConnectError) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"The TLS certificate was not accepted: {cause.verify_message}."
-        if isinstance(cause, ssl.SSLError):
-            return "The TLS handshake failed."
-        if isinstance(cause, ConnectionRefusedError):
-            return "The connection was refused."
-        cause = cause.__cause__ or cause.__context__
+def _why_not_connected(cause: OSError) -> str:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"The TLS certificate was not accepted: {cause.verify_message}."
+    if isinstance(cause, ssl.SSLError):
+        return "The TLS handshake failed."
+    if isinstance(cause, ConnectionRefusedError):
+        return "The connection was refused."
     return "No connection could be made."
 
 
@@ -312,7 +314,7 @@ def _resolve(place: _Place, deadline: float) -> list[_Address]:
     try:
         found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
     except queue.Empty:
-        raise NotReached("The DNS did not answer for the host in time.") from None
+        raise TooSlow("The DNS did not answer for the host in time.") from None
     if not found:
         raise NotReached("The host is not in the DNS.")
     return list(dict.fromkeys(found))
@@ -337,7 +339,7 @@ class _VettedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         del host, timeout, local_address, socket_options
-        last: OSError | None = None
+        last = OSError()
         for place, address in enumerate(self._addresses):
             v4 = isinstance(address, ipaddress.IPv4Address)
             connection = socket.socket(socket.AF_INET if v4 else socket.AF_INET6)
@@ -354,7 +356,8 @@ class _VettedBackend(httpcore.NetworkBackend):
                 return _Stream(connection, self._deadline)
         if isinstance(last, TimeoutError):
             raise httpcore.ConnectTimeout from last
-        raise httpcore.ConnectError from last
+        # As an argument: the pool takes the cause off.
+        raise httpcore.ConnectError(last) from last
 
 
 class _Stream(httpcore.NetworkStream):
@@ -401,7 +404,7 @@ class _Stream(httpcore.NetworkStream):
             raise httpcore.ConnectTimeout from error
         except OSError as error:
             self.close()
-            raise httpcore.ConnectError from error
+            raise httpcore.ConnectError(error) from error
         return _Stream(secured, self._deadline)
 
     def close(self) -> None:

@@ -102,6 +102,13 @@ class Settings(BaseSettings):
     check_seconds: float = Field(default=21600.0, ge=0)
     #: How long a call rings at LiveKit before the fallback agent or the voicemail takes it.
     ring_seconds: int = Field(default=25, ge=5, le=60)
+    #: For development: callback URLs may be http and on loopback.
+    notify_loopback: bool = False
+    #: Whether an import calls its own public voice URL before a live number is sent there.
+    self_test: bool = True
+    #: Where that call connects instead of to the public name: the public address may not be
+    #: reachable from inside.
+    self_test_base_url: str | None = None
 
     #: Connections a process keeps to Postgres, and how many more it may open under load.
     database_pool_size: int = Field(default=10, ge=1)
@@ -184,10 +191,17 @@ class Settings(BaseSettings):
         mode="before",
     )(_split)
 
-    @field_validator("public_base_url")
+    @field_validator("public_base_url", "self_test_base_url")
     @classmethod
-    def _no_trailing_slash(cls, value: str) -> str:
-        return value.rstrip("/")
+    def _no_trailing_slash(cls, value: str | None) -> str | None:
+        return value and value.rstrip("/")
+
+    @field_validator("self_test_base_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://")):
+            raise ValueError("TRUNKLINE_SELF_TEST_BASE_URL must be http:// or https://")
+        return value
 
     @field_validator("livekit_api_secret")
     @classmethod
@@ -225,6 +239,8 @@ class Settings(BaseSettings):
                 raise ValueError("TRUNKLINE_PUBLIC_BASE_URL must be https:// in production")
             if not self.livekit_url.startswith(("https://", "wss://")):
                 raise ValueError("LIVEKIT_URL must be https:// or wss:// in production")
+            if self.notify_loopback:
+                raise ValueError("TRUNKLINE_NOTIFY_LOOPBACK is for development only")
         return self
 
     def platform_sip(self, provider: str) -> tuple[str | None, str | None, SecretStr | None]:

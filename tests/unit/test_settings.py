@@ -56,9 +56,10 @@ def test_the_environment_is_read_by_name(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         {"public_base_url": "http://voice.example.com"},
         {"LIVEKIT_URL": "ws://livekit.example.com"},
+        {"notify_loopback": True},
     ],
 )
-def test_production_refuses_plain_text(changes: dict[str, object]) -> None:
+def test_production_refuses_plain_text_and_loopback(changes: dict[str, object]) -> None:
     safe = {"public_base_url": "https://a.example", "LIVEKIT_URL": "wss://l.example"}
     make_settings("postgresql://h/d", env=Environment.PRODUCTION, **safe)
     with pytest.raises(ValidationError):

@@ -19,6 +19,7 @@ from worker.db.models import (
     Credential,
     ImportJob,
     JobStep,
+    NumberEvent,
     Organization,
     PhoneNumber,
     User,
@@ -259,21 +260,26 @@ class Directory:
 
         Safe to repeat: yes, also after it was interrupted.
         """
-        sealed: list[tuple[Any, tuple[str, ...]]] = [
-            (Credential.__table__, ("id",)),
-            (ImportJob.__table__, ("id",)),
-            (JobStep.__table__, ("job_id", "step")),
+        sealed: list[tuple[Any, tuple[str, ...], str]] = [
+            (Organization.__table__, ("id",), "sealed"),
+            (Credential.__table__, ("id",), "sealed"),
+            (Credential.__table__, ("id",), "replaced_sealed"),
+            (ImportJob.__table__, ("id",), "sealed"),
+            (JobStep.__table__, ("job_id", "step"), "sealed"),
+            (NumberEvent.__table__, ("id",), "sealed"),
         ]
-        for table, keys in sealed:
+        for table, keys, name in sealed:
             columns = [table.c[key] for key in keys]
+            vault = table.c[name]
             last: tuple[Any, ...] | None = None
             while True:
                 query = (
-                    select(*columns, table.c.sealed)
-                    .where(table.c.sealed.is_not(None), func.length(table.c.sealed) > 0)
+                    select(*columns, vault.label("sealed"))
+                    .where(vault.is_not(None), func.length(vault) > 0)
                     .order_by(*columns)
                     .limit(500)
-                    .with_for_update()
+                    # Keys stay as they are: what refers to the rows may be inserted meanwhile.
+                    .with_for_update(key_share=True)
                 )
                 if last is not None:
                     query = query.where(_after(columns, last))
@@ -283,7 +289,7 @@ class Directory:
                         connection.execute(
                             update(table)
                             .where(*(column == row[i] for i, column in enumerate(columns)))
-                            .values(sealed=reseal(row.sealed))
+                            .values({name: reseal(row.sealed)})
                         )
                 if not rows:
                     break
