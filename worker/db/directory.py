@@ -24,19 +24,12 @@ from worker.db.models import (
     PhoneNumber,
     User,
 )
-from worker.domain.errors import CredentialInUse
-from worker.domain.job import JobState
+from worker.domain.errors import CredentialInUse, CredentialNotFound
+from worker.domain.job import OPEN
 from worker.domain.values import NumberStatus
 
 _Record = TypeVar("_Record")
 _NOW: Final = func.clock_timestamp()
-#: States in which a job still needs its credential.
-_NEEDS_CREDENTIAL: Final = (
-    JobState.QUEUED,
-    JobState.RUNNING,
-    JobState.UNDOING,
-    JobState.STUCK,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +110,12 @@ class Directory:
     def agent_organization(self, agent_id: UUID) -> UUID | None:
         """Returns whose agent this is."""
         return self._owner(Agent, agent_id)
+
+    def agent_dispatch_name(self, agent_id: UUID | None) -> str | None:
+        """Returns the agent_name under which an agent's workers register at LiveKit."""
+        query = select(Agent.dispatch_name).where(Agent.id == agent_id)
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar()
 
     # API keys
 
@@ -213,9 +212,7 @@ class Directory:
                 PhoneNumber.credential_id == credential_id,
                 PhoneNumber.status != NumberStatus.RELEASED,
             ),
-            exists().where(
-                ImportJob.credential_id == credential_id, ImportJob.state.in_(_NEEDS_CREDENTIAL)
-            ),
+            exists().where(ImportJob.credential_id == credential_id, ImportJob.state.in_(OPEN)),
         )
         with self._engine.begin() as connection:
             # The lock orders this against a submit, whose insert takes a share lock on the row.
@@ -227,7 +224,62 @@ class Directory:
             connection.execute(
                 update(Credential)
                 .where(Credential.id == credential_id)
-                .values(sealed=b"", deleted_at=_NOW)
+                .values(sealed=b"", replaced_sealed=None, deleted_at=_NOW)
+            )
+
+    def rotate_credential(
+        self,
+        credential_id: UUID,
+        *,
+        label: str | None = None,
+        account_ref: str | None = None,
+        sealed: bytes | None = None,
+        overlap_seconds: int = 0,
+    ) -> None:
+        """Changes what is given; a secret that is replaced verifies signatures for the overlap.
+
+        Numbers that it serves are checked soon, and jobs under way go on with the new secret.
+
+        Raises:
+            CredentialNotFound: it was deleted meanwhile.
+
+        Safe to repeat: yes.
+        """
+        values: dict[str, Any] = {"updated_at": _NOW}
+        if label is not None:
+            values["label"] = label
+        if sealed is not None:
+            replaced = overlap_seconds > 0
+            values |= {
+                "sealed": sealed,
+                "account_ref": account_ref,
+                "replaced_sealed": Credential.sealed if replaced else None,
+                "replaced_until": _NOW + timedelta(seconds=overlap_seconds) if replaced else None,
+            }
+        with self._engine.begin() as connection:
+            changed = connection.execute(
+                update(Credential)
+                .where(Credential.id == credential_id, Credential.deleted_at.is_(None))
+                .values(**values)
+            )
+            if changed.rowcount == 0:
+                raise CredentialNotFound
+            if sealed is None:
+                return
+            # A vendor without account ids counts its rate limit by the key.
+            connection.execute(
+                update(ImportJob)
+                .where(ImportJob.credential_id == credential_id, ImportJob.state.in_(OPEN))
+                .values(account_ref=account_ref)
+            )
+            connection.execute(
+                update(PhoneNumber)
+                .where(
+                    PhoneNumber.credential_id == credential_id,
+                    PhoneNumber.status == NumberStatus.ACTIVE,
+                    PhoneNumber.check_due_at.is_not(None),
+                )
+                .values(check_due_at=_NOW)
             )
 
     # The audit log

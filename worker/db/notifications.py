@@ -88,19 +88,19 @@ def add_job_notification(
     )
 
 
-def add_event_notification(
+def add_number_notification(
     connection: Connection,
     *,
     organization_id: UUID,
     secrets_of: UUID,
-    event_id: UUID,
+    event_id: UUID | None,
     type: str,  # noqa: A002 -- the column's name
     payload: Mapping[str, Any],
 ) -> None:
-    """Stores that a callback_url, which the job ``secrets_of`` names, is to be told an event.
+    """Stores that a callback_url, which the job ``secrets_of`` names, is to be told of a number.
 
-    In the transaction that stores the event. The event's own sealed data are told with it, beside
-    ``payload``.
+    In the transaction that stores what is told. The sealed data of an event, if it is one, are told
+    with it, beside ``payload``.
     """
     _add(
         connection,

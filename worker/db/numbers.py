@@ -14,12 +14,12 @@ from uuid_utils.compat import uuid7
 
 from worker.db.models import Agent, Credential, ImportJob, NumberEvent, PhoneNumber
 from worker.db.moves import FALLBACK_AGENT, is_fallback_agent, steps_of
-from worker.db.notifications import add_event_notification
+from worker.db.notifications import add_number_notification
 from worker.db.records import NumberRecord, Setup, read_job, read_number
 from worker.domain.calls import EventKind
 from worker.domain.errors import LeaseLost, NotFound, NumberBusy
 from worker.domain.job import OPEN
-from worker.domain.values import NumberStatus, format_id
+from worker.domain.values import NumberStatus, Ownership, format_id
 
 _NOW: Final = func.clock_timestamp()
 #: Numbers that their organisation sees: also one on its way out.
@@ -115,26 +115,22 @@ class Numbers:
                 .values(updated_at=_NOW, status=NumberStatus.PENDING, job_id=None)
             )
 
-    def active_in(self, e164s: Sequence[str]) -> set[str]:
+    def taken(self, e164s: Sequence[str]) -> set[str]:
         """Returns which of these numbers are imported or being imported, by whomever."""
         query = select(PhoneNumber.e164).where(
             PhoneNumber.e164.in_(list(e164s)),
-            PhoneNumber.ownership == "proven",
+            PhoneNumber.ownership == Ownership.PROVEN,
             PhoneNumber.status != NumberStatus.RELEASED,
         )
         with self._engine.connect() as connection:
             return set(connection.execute(query).scalars())
 
-    def of_credential(self, credential_id: UUID, *, limit: int) -> list[NumberRecord]:
-        """Returns some active numbers that a credential serves, the newest first."""
+    def of_credential(self, credential_id: UUID) -> list[NumberRecord]:
+        """Returns the numbers that a credential serves, the newest first."""
         query = (
             select(PhoneNumber.__table__)
-            .where(
-                PhoneNumber.credential_id == credential_id,
-                PhoneNumber.status == NumberStatus.ACTIVE,
-            )
+            .where(PhoneNumber.credential_id == credential_id, PhoneNumber.status.in_(_HELD))
             .order_by(PhoneNumber.id.desc())
-            .limit(limit)
         )
         with self._engine.connect() as connection:
             return [read_number(row) for row in connection.execute(query)]
@@ -224,10 +220,11 @@ class Numbers:
 
     # Checks
 
-    def take_check_due(self, *, limit: int, interval: float) -> list[UUID]:
-        """Takes active numbers that are due for a check; the next one is an interval away.
+    def take_check_due(self, *, limit: int, lease_seconds: float) -> list[UUID]:
+        """Takes active numbers that are due for a check; whoever takes them says when again.
 
-        Many may take at the same time; each takes others.
+        If nobody does, they are due again after the lease. Many may take at the same time; each
+        takes others.
         """
         due = (
             select(PhoneNumber.id)
@@ -240,22 +237,29 @@ class Numbers:
             rows = connection.execute(
                 update(PhoneNumber)
                 .where(PhoneNumber.id.in_(due.scalar_subquery()))
-                .values(check_due_at=_NOW + timedelta(seconds=interval))
+                .values(check_due_at=_NOW + timedelta(seconds=lease_seconds))
                 .returning(PhoneNumber.id)
             )
             return list(rows.scalars())
 
+    def postpone_check(self, number_id: UUID, *, seconds: float | None) -> None:
+        """Says when a number is checked next; None for never."""
+        due = None if seconds is None else _NOW + timedelta(seconds=seconds)
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(PhoneNumber).where(PhoneNumber.id == number_id).values(check_due_at=due)
+            )
+
     def note_check(
-        self, number: NumberRecord, diagnosis: Mapping[str, Any], *, retry_in: float | None
+        self, setup: Setup, diagnosis: Mapping[str, Any], *, again_in: float | None
     ) -> bool:
         """Writes down what a check found, unless the number was set up anew meanwhile.
 
-        ``retry_in`` asks for another check after some seconds. Returns whether the verdict is
-        another than before.
+        ``again_in`` is after how many seconds it is checked again. Returns whether the number had
+        not drifted before and has now; its owner is then told, if they asked to be.
         """
-        values: dict[str, Any] = {"diagnosis": dict(diagnosis), "checked_at": _NOW}
-        if retry_in is not None:
-            values["check_due_at"] = _NOW + timedelta(seconds=retry_in)
+        number = setup.number
+        due = None if again_in is None else _NOW + timedelta(seconds=again_in)
         with self._engine.begin() as connection:
             before = connection.execute(
                 select(PhoneNumber.diagnosis, PhoneNumber.job_id)
@@ -265,10 +269,26 @@ class Numbers:
             if before is None or before.job_id != number.job_id:
                 return False
             connection.execute(
-                update(PhoneNumber).where(PhoneNumber.id == number.id).values(**values)
+                update(PhoneNumber)
+                .where(PhoneNumber.id == number.id)
+                .values(diagnosis=dict(diagnosis), checked_at=_NOW, check_due_at=due)
             )
             known = (before.diagnosis or {}).get("verdict", "ok")
-            return bool(known != diagnosis["verdict"])
+            drifted: bool = known == "ok" and diagnosis["verdict"] != "ok"
+            if drifted and setup.job.notify:
+                add_number_notification(
+                    connection,
+                    organization_id=number.organization_id,
+                    secrets_of=setup.job.id,
+                    event_id=None,
+                    type="number.drifted",
+                    payload={
+                        "id": format_id("num", number.id),
+                        "phone_number": number.e164,
+                        "summary": diagnosis["summary"],
+                    },
+                )
+            return drifted
 
     def count_drifted(self) -> dict[str, int]:
         """Returns, by provider, how many active numbers were last found to have drifted."""
@@ -316,7 +336,7 @@ class Numbers:
             if stored is None:
                 return False
             if setup.job.notify:
-                add_event_notification(
+                add_number_notification(
                     connection,
                     organization_id=number.organization_id,
                     secrets_of=setup.job.id,

@@ -29,7 +29,7 @@ from worker.domain.values import (
     Target,
     TrunkPlan,
 )
-from worker.providers._core import Credentials, Record
+from worker.providers._core import Credentials, Record, Webhooks
 from worker.settings import Settings
 
 
@@ -51,7 +51,7 @@ class Sip:
     """A carrier of which we know nothing but what the customer says; makes no call at all."""
 
     name: ClassVar[ProviderName] = ProviderName.SIP
-    webhooks: ClassVar[None] = None
+    webhooks: ClassVar[Webhooks | None] = None
     credentials_model: ClassVar[type[Credentials]] = SipCredentials
     ownership: ClassVar[Ownership] = Ownership.ASSERTED
     modes: ClassVar[frozenset[RoutingMode]] = frozenset({RoutingMode.SIP_TRUNK})

@@ -1,7 +1,7 @@
 """The front door: what the API and the command line may ask for.
 
-Everything here answers from the database and leaves the work to the workers. Objects of another
-organisation look as if they did not exist, except where a published contract names the difference.
+Everything here answers from the database and leaves the work to the workers, but for the looks at
+the outside world in :mod:`worker.service.checks`. Objects of another organisation look as if they did not exist, except where a published contract names the difference.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from worker.db.numbers import Numbers as NumberStore
 from worker.db.records import JobRecord, NumberRecord
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
+from worker.diagnosis import Diagnosis
 from worker.domain.access import PERMISSIONS, Caller, Permission, Role
 from worker.intake import (
     ImportRequest,
@@ -22,6 +23,9 @@ from worker.intake import (
     explain,
     parse_credentials,
 )
+from worker.preflight import Preflight
+from worker.service.calls import CallbackAnswer, Calls
+from worker.service.checks import AccountNumber, AccountNumbers, Checks
 from worker.service.credentials import CredentialRequests
 from worker.service.imports import Imports, Submitted
 from worker.service.numbers import Numbers, StoredEvent
@@ -32,14 +36,19 @@ from worker.settings import Settings
 __all__ = [
     "DATABASE_ERRORS",
     "PERMISSIONS",
+    "AccountNumber",
+    "AccountNumbers",
+    "CallbackAnswer",
     "Caller",
     "CredentialRecord",
+    "Diagnosis",
     "ImportRequest",
     "InboundSettings",
     "JobRecord",
     "NumberChange",
     "NumberRecord",
     "Permission",
+    "Preflight",
     "Role",
     "Service",
     "SipSettings",
@@ -51,7 +60,7 @@ __all__ = [
 ]
 
 
-class Service(Imports, CredentialRequests, Numbers, Tenants):
+class Service(Imports, Numbers, Calls, Checks, CredentialRequests, Tenants):
     """Everything that may be asked for; each part is in a module of its own."""
 
     @classmethod

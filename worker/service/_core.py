@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hmac
+from typing import Any
 from uuid import UUID
+
+from uuid_utils.compat import uuid7
 
 from worker.celery_app import Sender
 from worker.db.directory import CredentialRecord, Directory
 from worker.db.numbers import Numbers as NumberStore
-from worker.db.records import JobRecord
+from worker.db.records import JobRecord, NumberRecord, Setup
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.access import Caller
@@ -19,9 +22,12 @@ from worker.domain.errors import (
     CredentialNotOwned,
     IdempotencyKeyReused,
     InvalidRequest,
+    NotFound,
     UserNotFound,
 )
-from worker.domain.values import format_id, parse_id
+from worker.domain.values import NumberStatus, format_id, parse_id
+from worker.intake import ImportRequest, parse_credentials
+from worker.providers import PROVIDERS, Credentials
 from worker.settings import Settings
 
 
@@ -62,6 +68,53 @@ class Part:
     def _start(self, job_id: UUID) -> None:
         if not self._sender.start(format_id("imp", job_id)):
             self._jobs.sending_failed([job_id])
+
+    def _credential(
+        self, caller: Caller, request: ImportRequest
+    ) -> tuple[UUID, dict[str, Any] | None, Credentials]:
+        """Returns the credential's id, its row if it must be stored, and its parsed values."""
+        model = PROVIDERS[request.provider].credentials_model
+        needless = not model.model_fields
+        given = (request.credential_id is not None) + (request.credentials is not None)
+        if given != 1 and not (needless and given == 0):
+            raise InvalidRequest("Give either credential_id or credentials.")
+        if request.credential_id is not None:
+            record = self._owned_credential(caller, request.credential_id)
+            if record.provider != request.provider:
+                raise InvalidRequest(f"This credential is for {record.provider}.")
+            return record.id, None, model(**self._vault.open(record.sealed))
+        parsed = parse_credentials(request.provider, request.credentials or {})
+        credential_id = uuid7()
+        row = {
+            "id": credential_id,
+            "organization_id": caller.organization_id,
+            "provider": request.provider,
+            "account_ref": parsed.account_ref,
+            "label": "",
+            "stored": False,
+            "sealed": self._vault.seal(parsed.reveal()),
+        }
+        return credential_id, row, parsed
+
+    def _number(self, caller: Caller, text: str) -> NumberRecord:
+        number_id = parse_id("num", text)
+        number = None if number_id is None else self._held(caller, number_id)
+        if number is None:
+            raise NotFound("There is no phone number with this id.")
+        return number
+
+    def _held(self, caller: Caller, number_id: UUID) -> NumberRecord | None:
+        """The number, if it is the caller's and active, or on its way out."""
+        number = self._numbers.get(number_id)
+        if number is None or number.organization_id != caller.organization_id:
+            return None
+        held = (NumberStatus.ACTIVE, NumberStatus.RELEASING)
+        return number if number.status in held else None
+
+    def _setup(self, number: NumberRecord) -> Setup:
+        setup = self._numbers.setup(number.id)
+        assert setup is not None, "it was there just now"
+        return setup
 
     def _agent(self, caller: Caller, text: str | None) -> UUID | None:
         if text is None:

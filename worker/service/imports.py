@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -11,20 +10,18 @@ from uuid_utils.compat import uuid7
 from worker import metrics
 from worker.db.records import JobRecord, NewJob
 from worker.domain.access import Caller, Permission
-from worker.domain.errors import InvalidRequest, NotFound
+from worker.domain.errors import NotFound
 from worker.domain.job import JobKind, JobState
 from worker.domain.values import ProviderName, format_id, parse_id
 from worker.intake import (
     ImportRequest,
     fingerprint_of,
-    parse_credentials,
     require_verifiable,
     secrets_of,
     spec_of,
     warnings_of,
 )
 from worker.outward import vet_url
-from worker.providers import PROVIDERS, Credentials
 from worker.service._core import Part, cursor_of
 
 
@@ -164,30 +161,3 @@ class Imports(Part):
         self._audit(caller, action, import_id)
         self._start(job.id)
         return self.get_import(caller, import_id)
-
-    def _credential(
-        self, caller: Caller, request: ImportRequest
-    ) -> tuple[UUID, dict[str, Any] | None, Credentials]:
-        """Returns the credential's id, its row if it must be stored, and its parsed values."""
-        model = PROVIDERS[request.provider].credentials_model
-        needless = not model.model_fields
-        given = (request.credential_id is not None) + (request.credentials is not None)
-        if given != 1 and not (needless and given == 0):
-            raise InvalidRequest("Give either credential_id or credentials.")
-        if request.credential_id is not None:
-            record = self._owned_credential(caller, request.credential_id)
-            if record.provider != request.provider:
-                raise InvalidRequest(f"This credential is for {record.provider}.")
-            return record.id, None, model(**self._vault.open(record.sealed))
-        parsed = parse_credentials(request.provider, request.credentials or {})
-        credential_id = uuid7()
-        row = {
-            "id": credential_id,
-            "organization_id": caller.organization_id,
-            "provider": request.provider,
-            "account_ref": parsed.account_ref,
-            "label": "",
-            "stored": False,
-            "sealed": self._vault.seal(parsed.reveal()),
-        }
-        return credential_id, row, parsed

@@ -9,13 +9,13 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from worker.db.records import JobRecord, NewChange, NumberRecord, Setup
+from worker.db.records import JobRecord, NewChange, NumberRecord
 from worker.domain.access import Caller, Permission
 from worker.domain.calls import EventKind
 from worker.domain.errors import NotFound, NumberBusy
 from worker.domain.job import JobKind
 from worker.domain.spec import ImportSecrets, ImportSpec
-from worker.domain.values import NumberStatus, parse_id
+from worker.domain.values import parse_id
 from worker.intake import NumberChange, changed
 from worker.outward import vet_url
 from worker.service._core import Part, cursor_of
@@ -40,19 +40,13 @@ class Numbers(Part):
         Raises:
             NotFound: the caller's organisation has no such number.
         """
-        found = parse_id("num", number_id)
-        number = None if found is None else self.find_number(caller, found)
-        if number is None:
-            raise NotFound("There is no phone number with this id.")
-        return number
+        caller.require(Permission.READ)
+        return self._number(caller, number_id)
 
     def find_number(self, caller: Caller, number_id: UUID) -> NumberRecord | None:
         """Returns a number of the caller's that is active or on its way out, if there is one."""
         caller.require(Permission.READ)
-        number = self._numbers.get(number_id)
-        held = (NumberStatus.ACTIVE, NumberStatus.RELEASING)
-        ours = number is not None and number.organization_id == caller.organization_id
-        return number if ours and number is not None and number.status in held else None
+        return self._held(caller, number_id)
 
     def list_numbers(self, caller: Caller, *, limit: int, cursor: str | None) -> list[NumberRecord]:
         """Returns the organisation's numbers, newest first."""
@@ -198,8 +192,3 @@ class Numbers(Part):
         assert job is not None, "it was stored just now"
         assert job.organization_id == caller.organization_id
         return job
-
-    def _setup(self, number: NumberRecord) -> Setup:
-        setup = self._numbers.setup(number.id)
-        assert setup is not None, "it was there just now"
-        return setup

@@ -16,8 +16,9 @@ from worker.db.vault import Vault
 from worker.domain.errors import LeaseLost, TransientError
 from worker.domain.job import Attempt, Lease, Retry, StepName
 from worker.domain.spec import ImportSecrets, ImportSpec
-from worker.domain.values import CallbackUrls, Fields, ImportTag, Objects, Routing, format_id
+from worker.domain.values import Fields, ImportTag, Objects, Routing, format_id
 from worker.livekit import LiveKit
+from worker.plans import Plan
 from worker.providers import PROVIDERS, Provider
 from worker.settings import Settings
 
@@ -121,12 +122,19 @@ class Context:
             found |= step.objects
         return found
 
-    @property
-    def urls(self) -> CallbackUrls:
-        """Our public URLs for this number."""
+    @cached_property
+    def plan(self) -> Plan:
+        """Everything that the import wants outside."""
         assert self.claim.job.phone_number_id is not None, "submit claims a number"
-        return CallbackUrls.of(
-            self.settings.public_base_url, self.spec.provider, self.claim.job.phone_number_id
+        return Plan(
+            spec=self.spec,
+            secrets=self.secrets,
+            settings=self.settings,
+            provider=self.provider,
+            tag=self.tag,
+            number_id=self.claim.job.phone_number_id,
+            agent_name=self.claim.agent_dispatch_name,
+            fallback_agent_name=self.claim.fallback_dispatch_name,
         )
 
     def output(self, step: StepName) -> Mapping[str, Any]:
@@ -156,17 +164,6 @@ class Context:
         sealed = self.claim.job.steps[StepName.CHECK_OWNERSHIP].sealed
         assert sealed is not None, "check_ownership seals the routing"
         return self.runtime.vault.open(sealed)
-
-    @property
-    def needs_provider_trunk(self) -> bool:
-        """Whether a trunk at the provider carries inbound calls, outbound calls, or both."""
-        inbound = self.spec.supports_inbound and self.spec.routing_mode == "sip_trunk"
-        return inbound or self.needs_termination
-
-    @property
-    def needs_termination(self) -> bool:
-        """Whether outbound calls go through a login that we make at the provider."""
-        return self.spec.supports_outbound and self.spec.sip_address is None
 
 
 def side_by_side(*calls: Callable[[], _Result]) -> list[_Result]:

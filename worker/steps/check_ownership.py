@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from worker.domain.errors import NumberInUse
 from worker.domain.job import JobKind, StepName
-from worker.domain.values import NOWHERE, Fields, Routing
+from worker.domain.values import Fields, Routing
 from worker.steps._core import Context, Done, Step
 
 
@@ -15,13 +14,8 @@ def run(ctx: Context) -> Done:
     # What the number was before its import stays what it goes back to, whatever it drifted to.
     original = ctx.original if repairing else _without_ours(ctx, found.id, found.routing)
     if not repairing and not ctx.spec.replace_existing_routing:
-        for part in _replaced_parts(ctx):
-            target = ctx.provider.target(part, original.parts[part])
-            if target != NOWHERE:
-                raise NumberInUse(
-                    f"The number's {part} traffic already goes to a {target}. Send "
-                    "replace_existing_routing: true to replace that; it is put back on release."
-                )
+        for part in ctx.plan.replaced_parts:
+            ctx.plan.require_free(part, original.parts[part])
     return Done(
         output={
             "number_id": found.id,
@@ -40,11 +34,6 @@ def run(ctx: Context) -> Done:
 
 def undo(ctx: Context) -> None:
     """Nothing to undo: the step only reads."""
-
-
-def _replaced_parts(ctx: Context) -> list[str]:
-    """The parts whose foreign target would be lost; the status callback answers nobody's call."""
-    return ["voice"] * ctx.spec.supports_inbound + ["sms"] * ctx.spec.sms_enabled
 
 
 def _without_ours(ctx: Context, number_id: str, routing: Routing) -> Routing:

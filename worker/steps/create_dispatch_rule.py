@@ -2,67 +2,33 @@
 
 from __future__ import annotations
 
-import json
-
 from worker.domain.job import StepName
-from worker.domain.values import RoutingMode, format_id
-from worker.livekit import (
-    FALLBACK_INBOUND,
-    FALLBACK_RULE,
-    INBOUND,
-    RULE,
-    DispatchRule,
-    fallback_route,
-    names,
-)
+from worker.livekit import FALLBACK_INBOUND, FALLBACK_RULE, INBOUND, RULE, names
 from worker.steps._core import Context, Done, Step, side_by_side
-from worker.steps._trunks import inbound_trunk
 
 
 def run(ctx: Context) -> Done:
     """Makes or corrects the rule and the fallback route; without inbound calls there is neither."""
     if ctx.spec.supports_inbound:
-        rule = _rule(ctx)
-        side_by_side(lambda: _main(ctx, rule), lambda: _fallback(ctx, rule))
+        side_by_side(lambda: _main(ctx), lambda: _fallback(ctx))
     return Done()
 
 
-def _main(ctx: Context, rule: DispatchRule) -> None:
+def _main(ctx: Context) -> None:
+    rule = ctx.plan.rule(ctx.objects[INBOUND])
+    assert rule is not None, "an import with inbound calls has a rule"
     ctx.record({RULE: ctx.livekit.ensure_dispatch_rule(rule, ctx.objects.get(RULE))})
 
 
-def _fallback(ctx: Context, rule: DispatchRule) -> None:
-    if ctx.spec.routing_mode is not RoutingMode.WEBHOOK:
+def _fallback(ctx: Context) -> None:
+    if not ctx.plan.is_called_back:
         return  # only our voice webhook can dial it
-    number, agent_name = ctx.spec.phone_number, ctx.claim.fallback_dispatch_name
-    if agent_name is not None:
-        route = fallback_route(inbound_trunk(ctx), rule, number, agent_name)
+    route = ctx.plan.fallback()
+    if route is not None:
         ctx.livekit.ensure_fallback(route, ctx.objects, record=ctx.record)
     elif ctx.attempt.number > 1 or {RULE, FALLBACK_INBOUND, FALLBACK_RULE} & ctx.objects.keys():
         # It ran before, and perhaps with a fallback agent; the first time there is nothing to find.
-        ctx.livekit.remove_fallback(number, ctx.objects)
-
-
-def _rule(ctx: Context) -> DispatchRule:
-    assert ctx.claim.job.phone_number_id is not None, "submit claims a number"
-    about = {
-        "import_id": ctx.attempt.import_id,
-        "phone_number_id": format_id("num", ctx.claim.job.phone_number_id),
-        "agent_id": ctx.spec.agent_id,
-        "fallback_agent_id": ctx.spec.fallback_agent_id,
-        "voicemail_message": ctx.spec.voicemail_message,
-    }
-    known = {name: value for name, value in about.items() if value is not None}
-    return DispatchRule(
-        name=names(ctx.tag).rule,
-        trunk_id=ctx.objects[INBOUND],
-        number=ctx.spec.phone_number,
-        room_prefix=ctx.spec.room_prefix,
-        pin=ctx.secrets.pin,
-        agent_name=ctx.claim.agent_dispatch_name,
-        agent_metadata=json.dumps(known, sort_keys=True),
-        attributes={f"trunkline.{name}": value for name, value in known.items()},
-    )
+        ctx.livekit.remove_fallback(ctx.spec.phone_number, ctx.objects)
 
 
 def undo(ctx: Context) -> None:
@@ -73,7 +39,7 @@ def undo(ctx: Context) -> None:
     calls = [
         lambda: ctx.livekit.remove_dispatch_rule(names(ctx.tag).rule, number, ctx.objects.get(RULE))
     ]
-    if ctx.spec.routing_mode is RoutingMode.WEBHOOK:
+    if ctx.plan.is_called_back:
         calls.append(lambda: ctx.livekit.remove_fallback(number, ctx.objects))
     side_by_side(*calls)
 

@@ -6,10 +6,9 @@ import socket
 
 from worker.domain.errors import ProviderUnavailable, SipTrunkProvisionFailed
 from worker.domain.job import StepName
-from worker.domain.values import RoutingMode, SipLogin, SipTransport, TrunkPlan
-from worker.livekit import INBOUND, OUTBOUND, OutboundTrunk, names
+from worker.livekit import INBOUND, OUTBOUND, names
+from worker.plans import TERMINATION_ADDRESS
 from worker.steps._core import Context, Done, Step, side_by_side
-from worker.steps._trunks import inbound_login, inbound_trunk, metadata
 
 
 def run(ctx: Context) -> Done:
@@ -17,43 +16,30 @@ def run(ctx: Context) -> Done:
     halves = [_outbound]
     if ctx.spec.supports_inbound:
         halves.append(_inbound)
-    side_by_side(*(lambda half=half: half(ctx) for half in halves))
-    return Done()
+    outputs = side_by_side(*(lambda half=half: half(ctx) for half in halves))
+    return Done(output=outputs[0])
 
 
-def _inbound(ctx: Context) -> None:
-    trunk_id = ctx.livekit.ensure_inbound_trunk(inbound_trunk(ctx), ctx.objects.get(INBOUND))
-    ctx.record({INBOUND: trunk_id})
+def _inbound(ctx: Context) -> dict[str, str]:
+    trunk = ctx.plan.inbound()
+    assert trunk is not None, "only an import with inbound calls has this half"
+    ctx.record({INBOUND: ctx.livekit.ensure_inbound_trunk(trunk, ctx.objects.get(INBOUND))})
+    return {}
 
 
-def _outbound(ctx: Context) -> None:
+def _outbound(ctx: Context) -> dict[str, str]:
     address = ctx.spec.sip_address
     if address is not None and ctx.settings.sip_dns_check:
         _require_resolvable(address)
-    login = None
-    if ctx.secrets.sip_username is not None and ctx.secrets.sip_password is not None:
-        login = SipLogin(username=ctx.secrets.sip_username, password=ctx.secrets.sip_password)
-    if ctx.needs_provider_trunk:
-        made = ctx.provider.prepare_trunk(ctx.tag, plan(ctx), record=ctx.record)
-        if ctx.needs_termination:
-            address = made.termination_address
-            login = _termination(ctx)
-    if not ctx.spec.supports_outbound:
-        return
-    assert address is not None, "submit makes sure of an address, or prepare_trunk returns one"
-    trunk_id = ctx.livekit.ensure_outbound_trunk(
-        OutboundTrunk(
-            name=names(ctx.tag).outbound,
-            number=ctx.spec.phone_number,
-            address=address,
-            login=login,
-            transport=ctx.spec.sip_transport,
-            encryption=ctx.spec.media_encryption,
-            metadata=metadata(ctx),
-        ),
-        ctx.objects.get(OUTBOUND),
-    )
-    ctx.record({OUTBOUND: trunk_id})
+    output = {}
+    if ctx.plan.trunk is not None:
+        made = ctx.provider.prepare_trunk(ctx.tag, ctx.plan.trunk, record=ctx.record)
+        if made.termination_address is not None:
+            output[TERMINATION_ADDRESS] = made.termination_address
+    trunk = ctx.plan.outbound(output.get(TERMINATION_ADDRESS))
+    if trunk is not None:
+        ctx.record({OUTBOUND: ctx.livekit.ensure_outbound_trunk(trunk, ctx.objects.get(OUTBOUND))})
+    return output
 
 
 def _require_resolvable(address: str) -> None:
@@ -68,23 +54,6 @@ def _require_resolvable(address: str) -> None:
         raise SipTrunkProvisionFailed(
             "The SIP address is not in the DNS. Check sip.address."
         ) from None
-
-
-def plan(ctx: Context) -> TrunkPlan:
-    """Returns what the provider-side trunk must do for this import."""
-    inbound = ctx.spec.supports_inbound and ctx.spec.routing_mode is RoutingMode.SIP_TRUNK
-    return TrunkPlan(
-        origination_host=ctx.settings.livekit_sip_host if inbound else None,
-        origination_login=inbound_login(ctx) if inbound else None,
-        termination=_termination(ctx) if ctx.needs_termination else None,
-        secure=ctx.spec.sip_transport is SipTransport.TLS,
-    )
-
-
-def _termination(ctx: Context) -> SipLogin:
-    return SipLogin(
-        username=ctx.secrets.termination_username, password=ctx.secrets.termination_password
-    )
 
 
 def undo(ctx: Context) -> None:
@@ -104,7 +73,7 @@ def undo(ctx: Context) -> None:
                 found.outbound, number, ctx.objects.get(OUTBOUND)
             )
         )
-    if ctx.needs_provider_trunk:
+    if ctx.plan.trunk is not None:
         calls.append(lambda: ctx.provider.remove_trunk(ctx.tag, ctx.objects))
     side_by_side(*calls)
 

@@ -9,7 +9,7 @@ from worker.steps._core import Context, Done, Step
 
 
 def _planned(ctx: Context) -> Fields:
-    return ctx.provider.plan_voice(ctx.spec.routing_mode, ctx.urls, ctx.objects)
+    return ctx.provider.plan_voice(ctx.spec.routing_mode, ctx.plan.urls, ctx.objects)
 
 
 def run(ctx: Context) -> Done:

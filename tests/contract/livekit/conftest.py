@@ -15,7 +15,7 @@ from livekit.api.sip_service import SipService
 from pydantic import SecretStr
 
 from deploy.sandbox.thread import running
-from worker import livekit, livekit_client
+from worker import livekit
 from worker.domain.job import Attempt, Lease, StepName
 from worker.domain.values import E164, ImportTag, MediaEncryption, SipLogin, SipTransport
 from worker.livekit import (
@@ -27,6 +27,7 @@ from worker.livekit import (
     SipSetup,
     fallback_route,
 )
+from worker.livekit import client as livekit_client
 from worker.settings import Environment, Settings
 
 IMPORT: str = "imp_0189aaaa"

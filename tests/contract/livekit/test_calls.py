@@ -34,7 +34,7 @@ from tests.contract.livekit.conftest import (
     outbound,
     rule,
 )
-from worker import livekit, livekit_client
+from worker import livekit
 from worker.domain.errors import (
     LeaseLost,
     LiveKitMisconfigured,
@@ -44,6 +44,7 @@ from worker.domain.errors import (
 )
 from worker.domain.values import E164, ImportTag
 from worker.livekit import LiveKit
+from worker.livekit import client as livekit_client
 
 QUICK = {"connect_timeout_seconds": 0.4, "read_timeout_seconds": 0.4}
 CREATE = "create_sip_outbound_trunk"

@@ -13,7 +13,6 @@ from uuid_utils.compat import uuid7
 
 from tests.contract.livekit.conftest import NUMBER, PIN, SECRET, Sandbox
 from worker.db.claims import Claims
-from worker.db.directory import Directory
 from worker.db.engine import make_engine
 from worker.db.records import Claim, NewJob
 from worker.db.repository import JobRepository
@@ -84,7 +83,7 @@ def runtime(settings: Settings, sandbox: Sandbox) -> Iterator[Runtime]:
         settings=settings,
         jobs=JobRepository(engine, resend_after_seconds=2),
         claims=Claims(engine, resend_after_seconds=2),
-        directory=Directory(engine),
+        numbers=Numbers(engine),
         vault=Vault(settings.vault_keys),
     )
     engine.dispose()

@@ -15,8 +15,8 @@ from worker.db.notifications import (
     DueNotification,
     NotificationRecord,
     Notifications,
-    add_event_notification,
     add_job_notification,
+    add_number_notification,
 )
 from worker.domain.calls import NotificationState
 
@@ -100,7 +100,7 @@ def test_an_event_is_told_with_its_sealed_data(bench: Bench, store: Notification
         sealed=bench.vault.seal({"text": "planted"}),
     )
     with bench.engine.begin() as connection:
-        add_event_notification(
+        add_number_notification(
             connection,
             organization_id=bench.organization_id,
             secrets_of=job_id,

@@ -28,8 +28,8 @@ from worker.db.engine import make_engine
 from worker.db.notifications import (
     NotificationRecord,
     Notifications,
-    add_event_notification,
     add_job_notification,
+    add_number_notification,
 )
 from worker.db.vault import Vault
 from worker.domain.calls import NotificationState
@@ -164,7 +164,7 @@ def test_an_event_is_told_with_its_data(post: Post) -> None:
         sealed=sealed,
     )
     with post.bench.engine.begin() as connection:
-        add_event_notification(
+        add_number_notification(
             connection,
             organization_id=post.bench.organization_id,
             secrets_of=job_id,

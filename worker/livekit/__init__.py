@@ -1,9 +1,9 @@
 """LiveKit SIP: the trunks, the dispatch rule and the fallback route of one import.
 
 Objects are found by exact name before they are created, so a repeated, concurrent or half-answered
-attempt ends with one of each. What they are made of is in :mod:`worker.livekit_specs`, how they
-differ from what is there in :mod:`worker.livekit_fields`, and how a request gets there is
-:mod:`worker.livekit_client`'s business.
+attempt ends with one of each. What they are made of is in :mod:`worker.livekit.specs`, how they
+differ from what is there in :mod:`worker.livekit.fields`, and how a request gets there is
+:mod:`worker.livekit.client`'s business.
 
 https://docs.livekit.io/reference/telephony/sip-api/
 """
@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Concatenate, Final
 
 import structlog
 
-from worker import livekit_client
 from worker.domain.errors import LiveKitUnavailable, TrunkConflict
 from worker.domain.job import Attempt
 from worker.domain.values import E164, Fields, ImportTag, Objects
-from worker.livekit_client import Client, P, T
-from worker.livekit_fields import (
+from worker.livekit import client
+from worker.livekit.client import Client, P, T
+from worker.livekit.fields import (
     answers,
     planned_objects,
     same,
     trunk_rivals,
 )
-from worker.livekit_reading import read_objects
-from worker.livekit_requests import Info, Requests, id_of, settled, with_known
-from worker.livekit_specs import (
+from worker.livekit.reading import read_objects
+from worker.livekit.requests import Info, Requests, id_of, settled, with_known
+from worker.livekit.specs import (
     FALLBACK_INBOUND,
     FALLBACK_RULE,
     INBOUND,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 if not TYPE_CHECKING:
     # Taken from the client, so that the SDK is imported when it is first used.
-    api = livekit_client.api
+    api = client.api
 
 #: All that the steps and the service need; the rest is for tests.
 __all__ = [

@@ -13,10 +13,10 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from worker import livekit_client
 from worker.domain.values import Fields
-from worker.livekit_requests import Info, id_of
-from worker.livekit_specs import (
+from worker.livekit import client
+from worker.livekit.requests import Info, id_of
+from worker.livekit.specs import (
     FALLBACK_INBOUND,
     FALLBACK_RULE,
     INBOUND,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 if not TYPE_CHECKING:
     # Taken from the client, so that the SDK is imported when it is first used.
-    api = livekit_client.api
+    api = client.api
 
 Key = tuple[str, ...]
 Trunk: TypeAlias = "api.SIPInboundTrunkInfo | api.SIPOutboundTrunkInfo"

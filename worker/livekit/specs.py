@@ -1,6 +1,6 @@
 """What LiveKit is to hold for one import, and the messages that say so.
 
-:mod:`worker.livekit` brings it about, :mod:`worker.livekit_fields` compares it with what is there.
+:mod:`worker.livekit` brings it about, :mod:`worker.livekit.fields` compares it with what is there.
 
 https://docs.livekit.io/reference/telephony/sip-api/
 """
@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NewType
 
-from worker import livekit_client
 from worker.domain.values import E164, ImportTag, MediaEncryption, SipLogin, SipTransport
+from worker.livekit import client
 
 if TYPE_CHECKING:
     from livekit import api
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 if not TYPE_CHECKING:
     # Taken from the client, so that the SDK is imported when it is first used.
-    api = livekit_client.api
+    api = client.api
 
 #: Under which keys the steps record the ids.
 INBOUND: Final = "livekit_inbound_trunk"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from livekit import api
 
-from worker.livekit_fields import normalized, pin_of, rule_shadows
-from worker.livekit_requests import id_of
+from worker.livekit.fields import normalized, pin_of, rule_shadows
+from worker.livekit.requests import id_of
 
 CALLED, CALLER, STRANGER = "+14155550100", "+12025550123", "+12025550199"
 PINS = ("", "1111", "2222")

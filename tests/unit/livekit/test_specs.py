@@ -22,8 +22,8 @@ from worker.domain.errors import (
 )
 from worker.domain.values import E164, ImportTag, MediaEncryption, SipLogin, SipTransport
 from worker.livekit import DispatchRule, InboundTrunk, OutboundTrunk, names
-from worker.livekit_client import redact, translate
-from worker.livekit_specs import inbound_info, outbound_info, rule_info
+from worker.livekit.client import redact, translate
+from worker.livekit.specs import inbound_info, outbound_info, rule_info
 
 NUMBER = E164("+14155550100")
 LOGIN = SipLogin(username="user", password="planted-password")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from worker.domain.values import Fields, Objects
-from worker.livekit_fields import (
+from worker.livekit.fields import (
     inbound_fields,
     outbound_fields,
     rule_fields,
@@ -14,8 +14,8 @@ from worker.livekit_fields import (
     trunk_shadows,
     wanted_rule,
 )
-from worker.livekit_requests import Info, Requests, id_of, settled, with_known
-from worker.livekit_specs import (
+from worker.livekit.requests import Info, Requests, id_of, settled, with_known
+from worker.livekit.specs import (
     FALLBACK_INBOUND,
     FALLBACK_RULE,
     INBOUND,

@@ -1,6 +1,6 @@
 """The requests that every part of the LiveKit adapter sends: finding objects, and deleting them.
 
-How a request gets there is :mod:`worker.livekit_client`'s business.
+How a request gets there is :mod:`worker.livekit.client`'s business.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from worker import livekit_client
 from worker.domain.errors import LeaseLost, PermanentError
 from worker.domain.values import E164
-from worker.livekit_client import Client, T, Vanished
+from worker.livekit import client
+from worker.livekit.client import Client, T, Vanished
 
 if TYPE_CHECKING:
     from livekit import api
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 if not TYPE_CHECKING:
     # Taken from the client, so that the SDK is imported when it is first used.
-    api = livekit_client.api
+    api = client.api
 
 Info = TypeVar(
     "Info", "api.SIPInboundTrunkInfo", "api.SIPOutboundTrunkInfo", "api.SIPDispatchRuleInfo"

@@ -1,0 +1,63 @@
+"""Signed webhooks from the providers: voice answers, call status, SMS, recordings.
+
+One route for all of them: what a request means and how its answer is spelled is the adapter's.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from api_stub import problems
+from api_stub.auth import Front
+from api_stub.routes._core import ALWAYS
+from worker.domain.calls import CallbackKind, CallbackRequest
+from worker.domain.errors import InvalidRequest, InvalidSignature, PayloadTooLarge
+from worker.domain.values import ProviderName
+
+router: Final = APIRouter(tags=["callbacks"])
+
+#: Our own self-test sends the first and expects the second; see worker/selftest.py.
+_PROBE: Final = "x-trunkline-probe"
+_PROOF: Final = "X-Trunkline-Probe-Answer"
+
+
+@router.post(
+    "/callbacks/{provider}/{kind}/{number_id}",
+    summary="Answer a provider",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "What becomes of a call, in the provider's XML; or that a report was "
+            "kept.",
+            "content": {"application/xml": {}, "application/json": {}},
+        },
+        **problems.document(*ALWAYS, InvalidSignature, InvalidRequest, PayloadTooLarge),
+    },
+)
+async def answer_provider(
+    *, request: Request, service: Front, provider: ProviderName, kind: CallbackKind, number_id: str
+) -> Response:
+    """Answers a webhook of a provider; only what it signed for this number is heard."""
+    path, query = request.url.path, request.url.query
+    asked = CallbackRequest(
+        method=request.method,
+        # Not the Host header, which anybody may send: what is signed is the URL that we gave out.
+        url=f"{service.public_base_url}{path}" + (f"?{query}" if query else ""),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=await request.body(),
+    )
+    nonce = asked.headers.get(_PROBE)
+    headers = {} if nonce is None else {_PROOF: service.prove(nonce, asked.url)}
+    try:
+        done = await run_in_threadpool(service.answer_callback, provider, kind, number_id, asked)
+    except (InvalidSignature, InvalidRequest) as error:
+        return problems.answer(error, headers=headers)
+    return Response(
+        done.body,
+        status_code=HTTPStatus.OK,
+        headers={**headers, "content-type": done.content_type},
+    )
