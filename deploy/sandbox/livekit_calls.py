@@ -210,7 +210,11 @@ def _login_refusal(trunk: SIPInboundTrunkInfo, login: Login | None) -> str:
 def _media_refusal(
     trunk: SIPInboundTrunkInfo | None, rule: SIPDispatchRuleInfo, *, srtp: bool
 ) -> str:
-    """Why the two sides cannot agree on encryption; empty if they can."""
+    """Why the two sides cannot agree on encryption; empty if they can.
+
+    A call that comes encrypted where none is allowed is refused here: read in no source, but the
+    carriers that encrypt do not fall back to plain media.
+    """
     wanted = SIP_MEDIA_ENCRYPT_DISABLE
     if trunk is not None:
         wanted = trunk.media.encryption or trunk.media_encryption

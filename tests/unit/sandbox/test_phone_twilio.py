@@ -147,6 +147,24 @@ class TestTrunk:
         assert trace["outcome"] == "failed"
         assert "carries none" in trace["reason"]
 
+    def test_encryption_must_fit(self, control: Control, trunk: Any, livekit: LiveKitCalls) -> None:
+        media = lk.SIPMediaConfig(encryption=lk.SIP_MEDIA_ENCRYPT_REQUIRE)
+        admitted = inbound(livekit, NUMBER, allowed_addresses=["54.172.60.0/30"], media=media)
+        rule(livekit, admitted.sip_trunk_id)
+        assert "requires encrypted media" in called(control)["reason"]
+        trunk.update(secure=True)
+        assert called(control)["outcome"] == "agent"
+
+    def test_recovery_url_is_asked_when_no_origination_answers(
+        self, control: Control, trunk: Any, api: Api
+    ) -> None:
+        (url,) = trunk.origination_urls.list()
+        url.update(sip_url=f"sip:{HOST}:5099")
+        trunk.update(disaster_recovery_url=api.answers("/recovery", response("<Hangup/>")))
+        trace = called(control)
+        assert [step["kind"] for step in trace["steps"]] == ["invite", "webhook"]
+        assert len(api.at("/recovery")) == 1
+
     def test_disabled_origination_is_rejected(
         self, control: Control, trunk: Any, room: str
     ) -> None:
@@ -272,6 +290,14 @@ class TestDocuments:
         (asked,) = api.at("/fallback")
         assert asked.form["ErrorCode"] == "12100"
         assert asked.form["ErrorUrl"] == f"{PUBLIC}/voice"
+
+    def test_fallback_that_fails_too_is_not_asked_again(self, control: Control, api: Api) -> None:
+        fallback = api.answers("/fallback", "", status=500)
+        routed(control, voice_url=api.answers("/voice", "<"), voice_fallback_url=fallback)
+        trace = called(control)
+        assert (trace["outcome"], len(trace["problems"])) == ("failed", 2)
+        assert trace["reason"].startswith("11200: ")
+        assert len(api.at("/fallback")) == 1
 
     def test_foreign_fallback_has_the_call(self, control: Control, api: Api) -> None:
         routed(
