@@ -19,6 +19,7 @@ from deploy.sandbox.actions import FAULT_ACTIONS, Exchange
 from deploy.sandbox.faults import Faults
 from deploy.sandbox.holds import Holds
 from deploy.sandbox.journal import ATTEMPT_HEADER, Journal
+from deploy.sandbox.phone import Phone
 from deploy.sandbox.registry import vendors
 from deploy.sandbox.vendor import Incoming
 
@@ -34,7 +35,7 @@ SHUTDOWN_SECONDS: Final = 0.5
 
 
 class Sandbox:
-    """All vendors with their state, the faults, the holds and the journal."""
+    """All vendors with their state, who calls their numbers, the faults, the holds, the journal."""
 
     def __init__(self) -> None:
         self.holds = Holds()
@@ -54,6 +55,7 @@ class Sandbox:
         self._mounts: dict[str, Vendor] = {
             mount: vendor for vendor in self.vendors.values() for mount in vendor.mounts
         }
+        self.phone = Phone(self.vendors.values())
 
     def seed(self, document: Mapping[str, object]) -> None:
         """Adds accounts and objects, per vendor. Raises ValueError."""

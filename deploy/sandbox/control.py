@@ -10,12 +10,14 @@
     POST   reset                  forgets everything; the body may be a seed
     POST   seed                   {"<vendor>": {...}}, see twilio_seed.py and livekit.py
     POST   edit                   {"vendor": "twilio", "account", "phone_number", "set" | "remove"}
+    POST   calls, messages, public-urls, agents: see phone.py
 
 What cannot be done is a 400 with an `error`. Nothing here is journaled or subject to faults.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 MOUNT: Final = "_sandbox"
 
+#: Gives what is answered, or something to await for it.
 _Command = Callable[["Sandbox", Mapping[str, str], object], object]
 
 
@@ -42,6 +45,8 @@ async def handle(sandbox: Sandbox, request: web.BaseRequest, name: str) -> web.R
     try:
         text = await request.text()
         result = command(sandbox, request.query, json.loads(text) if text else None)
+        if inspect.isawaitable(result):
+            result = await result
     except ValidationError as problem:
         return _json({"error": problem.errors(include_url=False, include_context=False)}, 400)
     except (KeyError, ValueError) as problem:
@@ -130,6 +135,22 @@ def _edit(sandbox: Sandbox, _query: Mapping[str, str], body: object) -> object:
     return {"ok": True}
 
 
+def _call(sandbox: Sandbox, _query: Mapping[str, str], body: object) -> object:
+    return sandbox.phone.call(body)
+
+
+def _message(sandbox: Sandbox, _query: Mapping[str, str], body: object) -> object:
+    return sandbox.phone.message(body)
+
+
+def _public_urls(sandbox: Sandbox, _query: Mapping[str, str], body: object) -> object:
+    return {"public_urls": sandbox.phone.set_public_urls(body)}
+
+
+def _agents(sandbox: Sandbox, _query: Mapping[str, str], body: object) -> object:
+    return {"agents": sandbox.phone.set_agents(body)}
+
+
 COMMANDS: Final[Mapping[tuple[str, str], _Command]] = MappingProxyType(
     {
         ("GET", "state"): _state,
@@ -142,6 +163,10 @@ COMMANDS: Final[Mapping[tuple[str, str], _Command]] = MappingProxyType(
         ("POST", "reset"): _reset,
         ("POST", "seed"): _seed,
         ("POST", "edit"): _edit,
+        ("POST", "calls"): _call,
+        ("POST", "messages"): _message,
+        ("POST", "public-urls"): _public_urls,
+        ("POST", "agents"): _agents,
     }
 )
 

@@ -1,7 +1,7 @@
 """LiveKit SIP: Twirp with protobuf under /livekit; one project, as an open-source server behaves.
 
 https://docs.livekit.io/sip/api/. The operations are in livekit_sip.py, what they refuse is in
-livekit_rules.py.
+livekit_rules.py, what becomes of a call in livekit_calls.py.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from livekit.protocol import sip
 from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.sandbox import livekit_sip as operations
+from deploy.sandbox.livekit_calls import Dispatch, Invite, dispatch
 from deploy.sandbox.livekit_rules import TwirpError
 from deploy.sandbox.livekit_store import Project
 from deploy.sandbox.vendor import Answer, Call, Incoming, fingerprint, json_answer, masked
@@ -60,6 +61,8 @@ class _Seed(BaseModel):
     api_key: str | None = None
     #: The server wants 32 characters, and the SDK warns below that.
     api_secret: Annotated[str, Field(min_length=32)] | None = None
+    #: The host of the project's SIP URI: calls to any other host go elsewhere.
+    sip_host: str | None = None
     inbound_trunks: list[dict[str, object]] = []
     outbound_trunks: list[dict[str, object]] = []
     dispatch_rules: list[dict[str, object]] = []
@@ -150,6 +153,7 @@ class LiveKit:
     def __init__(self) -> None:
         self._secrets: dict[str, str] = {}
         self._project = Project()
+        self.sip_host = "sandbox.sip.livekit.example"
 
     def understand(self, incoming: Incoming) -> Call:
         """Decodes the message; the token is checked when the call runs."""
@@ -200,6 +204,7 @@ class LiveKit:
             raise ValueError(msg)
         if seed.api_key and seed.api_secret:
             self._secrets[seed.api_key] = seed.api_secret
+        self.sip_host = (seed.sip_host or self.sip_host).lower()
         try:
             for item in seed.inbound_trunks:
                 self._project.put_inbound(ParseDict(item, sip.SIPInboundTrunkInfo()))
@@ -209,6 +214,10 @@ class LiveKit:
                 self._project.put_rule(ParseDict(item, sip.SIPDispatchRuleInfo()))
         except (ParseError, TwirpError) as problem:
             raise ValueError(str(problem)) from problem
+
+    def dispatch(self, invite: Invite) -> Dispatch:
+        """Answers a call that reaches the project's SIP host."""
+        return dispatch(self._project, invite)
 
     def edit(self, document: object) -> None:
         """Nothing: LiveKit's console does nothing that its API does not. Raises ValueError."""
