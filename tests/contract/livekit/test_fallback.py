@@ -41,7 +41,7 @@ def test_is_the_main_route_for_another_user_and_agent(sandbox: Sandbox, connect:
     recorded = make(lk, setup())
     trunk = sandbox.inbound[recorded[FALLBACK_INBOUND]]
     main = sandbox.inbound[recorded["livekit_inbound_trunk"]]
-    assert trunk["numbers"] == [USER] == [fallback_user(NUMBER)]
+    assert trunk["numbers"] == [USER] == [fallback_user(NUMBER)] == [fallback().user]
     assert trunk["name"] == NAMES.fallback_inbound == "trunkline:imp_0189aaaa:fallback-inbound"
     told = {"numbers", "name", "sip_trunk_id"}
     assert {k: v for k, v in trunk.items() if k not in told} == {
@@ -75,6 +75,12 @@ def test_worker_that_lost_the_job_makes_no_rule(sandbox: Sandbox, connect: Conne
     with pytest.raises(LeaseLost):
         connect().ensure_fallback(fallback(), {}, record=lose)
     assert sandbox.rules == {}
+
+
+def test_rule_without_a_trunk_is_never_sent(sandbox: Sandbox, connect: Connect) -> None:
+    with pytest.raises(ValueError, match="every trunk"):
+        connect().ensure_dispatch_rule(fallback().rule)
+    assert sandbox.journal() == []
 
 
 def test_second_time_changes_nothing(sandbox: Sandbox, connect: Connect) -> None:
