@@ -9,6 +9,7 @@ from __future__ import annotations
 from worker.celery_app import Sender, ping_broker
 from worker.db.directory import CredentialRecord, Directory, NumberRecord
 from worker.db.engine import DATABASE_ERRORS, make_engine, migrate
+from worker.db.notifications import Notifications
 from worker.db.records import JobRecord
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
@@ -20,9 +21,11 @@ from worker.intake import (
     explain,
     parse_credentials,
 )
+from worker.notifications import SigningSecret
 from worker.service.credentials import CredentialRequests
 from worker.service.imports import Imports, Submitted
 from worker.service.numbers import Numbers
+from worker.service.signing import Signing
 from worker.service.tenants import Tenants
 from worker.settings import Settings
 
@@ -39,6 +42,7 @@ __all__ = [
     "Permission",
     "Role",
     "Service",
+    "SigningSecret",
     "SipSettings",
     "Submitted",
     "explain",
@@ -47,7 +51,7 @@ __all__ = [
 ]
 
 
-class Service(Imports, CredentialRequests, Numbers, Tenants):
+class Service(Imports, CredentialRequests, Numbers, Signing, Tenants):
     """Everything that may be asked for; each part is in a module of its own."""
 
     @classmethod
@@ -58,6 +62,7 @@ class Service(Imports, CredentialRequests, Numbers, Tenants):
             settings=settings,
             jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
             directory=Directory(engine),
+            notifications=Notifications(engine),
             vault=Vault(settings.vault_keys),
             sender=Sender(),
         )

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from worker.celery_app import Sender
 from worker.db.directory import CredentialRecord, Directory
+from worker.db.notifications import Notifications
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.access import Caller
@@ -30,12 +31,14 @@ class Part:
         settings: Settings,
         jobs: JobRepository,
         directory: Directory,
+        notifications: Notifications,
         vault: Vault,
         sender: Sender,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._directory = directory
+        self._notifications = notifications
         self._vault = vault
         self._sender = sender
 
