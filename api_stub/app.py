@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse
 
 from api_stub import problems
 from api_stub.middleware import BodyLimit, RequestLog
-from api_stub.routes import credentials, health, imports, numbers
+from api_stub.routes import credentials, health, imports, numbers, signing
 from api_stub.schemas import Problem
 from api_stub.waiting import POLLING_THREADS, Watch
 from worker import logs
@@ -91,7 +91,7 @@ def build(service: Service, *, threads: int) -> FastAPI:
     )
     app.state.service = service
     app.state.watch = Watch(service)
-    for part in (imports, credentials, numbers, health):
+    for part in (imports, credentials, numbers, signing, health):
         app.include_router(part.router)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     problems.install(app)

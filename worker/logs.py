@@ -16,10 +16,11 @@ _SECRET_NAMES: Final = re.compile(
     r"password|secret|token|authorization|credential$|credentials$|api_key$|(^|_)pin$|cookie",
     re.IGNORECASE,
 )
-#: Shapes that are never written, wherever they stand: keys of ours, basic and bearer headers, JWTs,
-#: passwords and queries in URLs, and phone numbers, which are personal data.
+#: Shapes that are never written, wherever they stand: keys and signing secrets of ours, basic and
+#: bearer headers, JWTs, passwords and queries in URLs, and phone numbers, which are personal data.
 _SECRET_SHAPES: Final = (
     (re.compile(r"\btl_[0-9a-z]+_[A-Za-z0-9_-]+"), "tl_[hidden]"),
+    (re.compile(r"\bwhsec_[A-Za-z0-9+/=]+"), "whsec_[hidden]"),
     (re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._:-]+", re.IGNORECASE), r"\1 [hidden]"),
     (re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"), "[hidden]"),
     (re.compile(r"(\w+://)[^/\s:@]*:[^/\s@]+@"), r"\1[hidden]@"),

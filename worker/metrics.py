@@ -17,6 +17,14 @@ STEP_SECONDS = Histogram(
 SWEEP_RESCUES = Counter(
     "trunkline_sweep_rescues_total", "Jobs whose message the sweep had to send again"
 )
+CHECKS = Counter(
+    "trunkline_checks_total",
+    "Periodic checks of numbers, by verdict, or the error that kept us from looking",
+    ["provider", "verdict"],
+)
+DRIFT_FOUND = Counter(
+    "trunkline_drift_found_total", "Numbers that a periodic check found changed", ["provider"]
+)
 SUBMITS = Counter("trunkline_submits_total", "Imports accepted", ["provider"])
 NOTIFICATIONS = Counter(
     "trunkline_notifications_total",

@@ -16,14 +16,17 @@ import structlog
 
 from worker import metrics
 from worker.celery_app import BROKER_ERRORS, app, queue_length
+from worker.checking import Opened
 from worker.db.claims import Claims
 from worker.db.engine import DATABASE_ERRORS, make_engine
+from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
-from worker.domain.errors import TrunklineError
+from worker.domain.errors import TransientError, TrunklineError
 from worker.domain.job import PLANS, JobState
-from worker.domain.values import format_id, parse_id
+from worker.domain.values import NumberStatus, format_id, parse_id
+from worker.notifications import Courier
 from worker.pipeline import STEPS
 from worker.settings import load
 from worker.steps._core import Runtime, Step
@@ -36,10 +39,21 @@ SWEEP_LIMIT: Final = 500
 #: A queue with fewer messages than this is drained within seconds: a message that has not been
 #: taken by then is lost. A longer one may hold it.
 SHORT_QUEUE: Final = 100
+#: Checks that one sweep asks for; each takes some seconds of a thread.
+_CHECKS_AT_ONCE: Final = 4
+#: A number that could not be looked at, or whose check was lost, is due again after this.
+_CHECK_AGAIN_SECONDS: Final = 300.0
+#: Tasks of a process that deliver at the same time, and for how long each goes on.
+_COURIERS: Final = 4
+_DELIVERY_SECONDS: Final = 10.0
 
 _guard: Guard | None = None
 _runtime: Runtime | None = None
+_postman: Courier | None = None
 _lock = threading.Lock()
+#: Most threads of a process are for imports.
+_looking = threading.BoundedSemaphore(_CHECKS_AT_ONCE)
+_delivering = threading.BoundedSemaphore(_COURIERS)
 
 
 def _worker() -> tuple[Runtime, Guard]:
@@ -54,10 +68,21 @@ def _worker() -> tuple[Runtime, Guard]:
                 jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
                 claims=Claims(engine, resend_after_seconds=settings.resend_after_seconds),
                 numbers=Numbers(engine),
+                notifications=Notifications(engine),
                 vault=Vault(settings.vault_keys),
             )
             _guard = Guard(_runtime)
         return _runtime, _guard
+
+
+def _courier() -> Courier:
+    """Who delivers notifications: one a process, since it knows which receivers rest."""
+    global _postman  # noqa: PLW0603 -- one of each per process
+    runtime, _ = _worker()
+    with _lock:
+        if _postman is None:
+            _postman = Courier(runtime.settings, runtime.notifications, runtime.vault)
+        return _postman
 
 
 def _uuid(import_id: str) -> UUID:
@@ -142,6 +167,62 @@ def start(import_id: str) -> None:
     _send(import_id)
 
 
+@app.task(name="numbers.check")
+def check_number(number_id: str) -> None:
+    """Compares what is outside for one number with what was set, and writes down the difference.
+
+    Safe to repeat: yes, reads only.
+    """
+    if not _looking.acquire(blocking=False):
+        return  # due again once its lease has run out
+    try:
+        _check(number_id)
+    finally:
+        _looking.release()
+
+
+def _check(number_id: str) -> None:
+    runtime, _ = _worker()
+    found = parse_id("num", number_id)
+    setup = None if found is None else runtime.numbers.setup(found)
+    if found is None or setup is None or setup.number.status is not NumberStatus.ACTIVE:
+        return
+    interval = runtime.settings.check_seconds or None
+    try:
+        opened = Opened(setup, settings=runtime.settings, vault=runtime.vault, doing="check")
+        diagnosis = opened.check()
+        drifted = runtime.numbers.note_check(setup, diagnosis.to_json(), again_in=interval)
+    except TransientError as error:
+        # Could not look: says nothing about the number.
+        again = error.retry_after or _CHECK_AGAIN_SECONDS
+        runtime.numbers.postpone_check(found, seconds=again)
+        metrics.CHECKS.labels(setup.number.provider, error.code).inc()
+        return
+    metrics.CHECKS.labels(setup.number.provider, diagnosis.verdict).inc()
+    if drifted:
+        metrics.DRIFT_FOUND.labels(setup.number.provider).inc()
+        _log.warning(
+            "number drifted",
+            number_id=number_id,
+            provider=setup.number.provider,
+            findings=[f"{one.object}:{one.code}" for one in diagnosis.findings],
+        )
+
+
+@app.task(name="notifications.deliver")
+def deliver_notifications() -> None:
+    """Delivers what is due to customers' URLs, one after the other, for a while.
+
+    Safe to repeat: yes, also concurrently; each takes others.
+    """
+    if not _delivering.acquire(blocking=False):
+        return  # the others go on until nothing is due
+    try:
+        _courier().deliver_due(_DELIVERY_SECONDS)
+    finally:
+        _delivering.release()
+
+
 @app.task(name="imports.sweep")
 def sweep() -> None:
     """Sends the chains of jobs that somebody should have moved on by now.
@@ -152,6 +233,13 @@ def sweep() -> None:
     try:
         short = queue_length() < SHORT_QUEUE
         due = runtime.jobs.take_due(limit=SWEEP_LIMIT, queue_is_short=short)
+        checks, letters = [], 0
+        if short:
+            # These can wait until whoever imports has been served.
+            checks = runtime.numbers.take_check_due(
+                limit=_CHECKS_AT_ONCE, lease_seconds=_CHECK_AGAIN_SECONDS
+            )
+            letters = min(runtime.notifications.count_due(), _COURIERS)
     except (*DATABASE_ERRORS, OSError) as error:
         _log.warning("sweep skipped", error=type(error).__name__)
         return
@@ -160,3 +248,15 @@ def sweep() -> None:
         _send(format_id("imp", job_id))
     if due:
         _log.info("sweep sent jobs again", jobs=len(due))
+    for number_id in checks:
+        _ask(check_number, format_id("num", number_id))
+    for _ in range(letters):
+        _ask(deliver_notifications)
+
+
+def _ask(task: Any, *args: str) -> None:  # noqa: ANN401 -- a Celery task
+    """Sends what the next sweep would send again."""
+    try:
+        task.apply_async(args)
+    except BROKER_ERRORS as error:
+        _log.warning("broker unavailable", error=type(error).__name__)

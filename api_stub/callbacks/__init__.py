@@ -17,12 +17,9 @@ from api_stub.routes._core import ALWAYS
 from worker.domain.calls import CallbackKind, CallbackRequest
 from worker.domain.errors import InvalidRequest, InvalidSignature, PayloadTooLarge
 from worker.domain.values import ProviderName
+from worker.service import ANSWER_HEADER, PROBE_HEADER
 
 router: Final = APIRouter(tags=["callbacks"])
-
-#: Our own self-test sends the first and expects the second; see worker/selftest.py.
-_PROBE: Final = "x-trunkline-probe"
-_PROOF: Final = "X-Trunkline-Probe-Answer"
 
 
 @router.post(
@@ -50,8 +47,8 @@ async def answer_provider(
         headers={name.lower(): value for name, value in request.headers.items()},
         body=await request.body(),
     )
-    nonce = asked.headers.get(_PROBE)
-    headers = {} if nonce is None else {_PROOF: service.prove(nonce, asked.url)}
+    nonce = asked.headers.get(PROBE_HEADER.lower())
+    headers = {} if nonce is None else {ANSWER_HEADER: service.prove(nonce, asked.url)}
     try:
         done = await run_in_threadpool(service.answer_callback, provider, kind, number_id, asked)
     except (InvalidSignature, InvalidRequest) as error:

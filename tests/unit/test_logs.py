@@ -17,6 +17,7 @@ from worker import logs
         "redis://user:planted@127.0.0.1:6379/0",
         "https://a.example/voice?key=planted",
         "key tl_abcdefghij_planted-secret",
+        "signed with whsec_planted+/secret=",
         "eyJhbGciOiJIUzI1NiJ9.planted.planted",
     ],
 )

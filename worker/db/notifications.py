@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, func, insert, literal_column, select, update
+from sqlalchemy import Connection, Engine, func, insert, literal_column, select, update
 
 from worker.db.models import ImportJob, Notification, NumberEvent, Organization
+from worker.db.records import NotificationRecord, read_notification
 from worker.domain.calls import NotificationState
 
 _NOW: Final = func.clock_timestamp()
@@ -37,21 +38,6 @@ class DueNotification:
     job_sealed: bytes = field(repr=False)
     #: The data of the event that it tells, if it tells one.
     event_sealed: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NotificationRecord:
-    """One row of notifications, as its organisation may see it."""
-
-    id: UUID
-    type: str
-    state: NotificationState
-    attempts: int
-    #: When it is tried next; None once it is not.
-    due_at: datetime | None
-    error: str | None
-    created_at: datetime
-    finished_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +100,16 @@ def add_number_notification(
 
 def _add(connection: Connection, *, payload: Mapping[str, Any], **values: object) -> None:
     connection.execute(insert(Notification).values(payload=dict(payload), **values))
+
+
+def notifications_of(connection: Connection, job_id: UUID) -> list[NotificationRecord]:
+    """Returns what a job's callback_url was or is to be told of its end, oldest first."""
+    query = (
+        select(Notification.__table__)
+        .where(Notification.job_id == job_id)
+        .order_by(Notification.id)
+    )
+    return [read_notification(row) for row in connection.execute(query)]
 
 
 class Notifications:
@@ -206,13 +202,8 @@ class Notifications:
 
     def of_job(self, job_id: UUID) -> list[NotificationRecord]:
         """Returns what a job's callback_url was or is to be told of its end, oldest first."""
-        query = (
-            select(Notification.__table__)
-            .where(Notification.job_id == job_id)
-            .order_by(Notification.id)
-        )
         with self._engine.connect() as connection:
-            return [_record(row) for row in connection.execute(query)]
+            return notifications_of(connection, job_id)
 
     def count_due(self) -> int:
         """Returns how many a sender could take now."""
@@ -268,9 +259,3 @@ class Notifications:
                 .values(sealed=changed)
             )
             return changed
-
-
-def _record(row: Row[Any]) -> NotificationRecord:
-    names = NotificationRecord.__dataclass_fields__
-    values = {name: getattr(row, name) for name in names}
-    return NotificationRecord(**{**values, "state": NotificationState(row.state)})

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
+from worker.domain.calls import NotificationState
 from worker.domain.job import FINAL, JobKind, JobState, StepName, StepState
 from worker.domain.values import NumberStatus
 
@@ -30,6 +31,21 @@ class StepRecord:
     error_code: str | None
     error_message: str | None
     started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotificationRecord:
+    """One row of notifications, as its organisation may see it."""
+
+    id: UUID
+    type: str
+    state: NotificationState
+    attempts: int
+    #: When it is tried next; None once it is not.
+    due_at: datetime | None
+    error: str | None
+    created_at: datetime
     finished_at: datetime | None
 
 
@@ -69,6 +85,8 @@ class JobRecord:
     started_at: datetime | None
     finished_at: datetime | None
     steps: Mapping[StepName, StepRecord]
+    #: What its callback_url was told of its end, where that was asked for.
+    notifications: Sequence[NotificationRecord] = ()
 
     @property
     def brought_in_by(self) -> UUID:
@@ -211,17 +229,28 @@ def read_step(row: Row[Any]) -> StepRecord:
     )
 
 
-_JOB_FIELDS: Final = tuple(name for name in JobRecord.__dataclass_fields__ if name != "steps")
+def read_notification(row: Row[Any]) -> NotificationRecord:
+    """Reads a row of notifications."""
+    values = {name: getattr(row, name) for name in NotificationRecord.__dataclass_fields__}
+    return NotificationRecord(**{**values, "state": NotificationState(row.state)})
 
 
-def read_job(row: Row[Any], steps: Mapping[StepName, StepRecord]) -> JobRecord:
+_JOB_FIELDS: Final = tuple(
+    name for name in JobRecord.__dataclass_fields__ if name not in ("steps", "notifications")
+)
+
+
+def read_job(
+    row: Row[Any],
+    steps: Mapping[StepName, StepRecord],
+    notifications: Sequence[NotificationRecord] = (),
+) -> JobRecord:
     """Reads a row of import_jobs."""
     values = {name: getattr(row, name) for name in _JOB_FIELDS}
     for name in ("step", "error_step", "undo_error_step"):
         values[name] = None if values[name] is None else StepName(values[name])
-    return JobRecord(
-        **{**values, "kind": JobKind(row.kind), "state": JobState(row.state), "steps": steps}
-    )
+    values |= {"kind": JobKind(row.kind), "state": JobState(row.state)}
+    return JobRecord(**values, steps=steps, notifications=notifications)
 
 
 def read_number(row: Row[Any]) -> NumberRecord:

@@ -26,6 +26,7 @@ from worker.db.moves import (
     steps_of,
     update_job,
 )
+from worker.db.notifications import notifications_of
 from worker.db.records import JobRecord, NewChange, NewJob, read_job
 from worker.domain.errors import (
     CredentialNotFound,
@@ -54,7 +55,10 @@ class JobRepository:
             row = connection.execute(
                 select(ImportJob.__table__).where(ImportJob.id == job_id)
             ).first()
-            return None if row is None else read_job(row, steps_of(connection, job_id))
+            if row is None:
+                return None
+            told = notifications_of(connection, job_id) if row.notify else ()
+            return read_job(row, steps_of(connection, job_id), told)
 
     def version(self, job_id: UUID) -> tuple[int, JobState] | None:
         """Returns what a waiting caller watches: the version and the state."""

@@ -1,7 +1,8 @@
 """The front door: what the API and the command line may ask for.
 
 Everything here answers from the database and leaves the work to the workers, but for the looks at
-the outside world in :mod:`worker.service.checks`. Objects of another organisation look as if they did not exist, except where a published contract names the difference.
+the outside world in :mod:`worker.service.checks`. Objects of another organisation look as if they
+did not exist, except where a published contract names the difference.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from worker.celery_app import Sender, ping_broker
 from worker.db.directory import CredentialRecord, Directory
 from worker.db.engine import DATABASE_ERRORS, make_engine, migrate
+from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers as NumberStore
-from worker.db.records import JobRecord, NumberRecord
+from worker.db.records import JobRecord, NotificationRecord, NumberRecord
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.diagnosis import Diagnosis
@@ -23,19 +25,24 @@ from worker.intake import (
     explain,
     parse_credentials,
 )
+from worker.notifications import SigningSecret
 from worker.preflight import Preflight
+from worker.selftest import ANSWER_HEADER, PROBE_HEADER
 from worker.service.calls import CallbackAnswer, Calls
 from worker.service.checks import AccountNumber, AccountNumbers, Checks
 from worker.service.credentials import CredentialRequests
 from worker.service.imports import Imports, Submitted
 from worker.service.numbers import Numbers, StoredEvent
+from worker.service.signing import Signing
 from worker.service.tenants import Tenants
 from worker.settings import Settings
 
 #: With the records of the layers below that callers get from here.
 __all__ = [
+    "ANSWER_HEADER",
     "DATABASE_ERRORS",
     "PERMISSIONS",
+    "PROBE_HEADER",
     "AccountNumber",
     "AccountNumbers",
     "CallbackAnswer",
@@ -45,12 +52,14 @@ __all__ = [
     "ImportRequest",
     "InboundSettings",
     "JobRecord",
+    "NotificationRecord",
     "NumberChange",
     "NumberRecord",
     "Permission",
     "Preflight",
     "Role",
     "Service",
+    "SigningSecret",
     "SipSettings",
     "StoredEvent",
     "Submitted",
@@ -60,7 +69,7 @@ __all__ = [
 ]
 
 
-class Service(Imports, Numbers, Calls, Checks, CredentialRequests, Tenants):
+class Service(Imports, Numbers, Calls, Checks, CredentialRequests, Signing, Tenants):
     """Everything that may be asked for; each part is in a module of its own."""
 
     @classmethod
@@ -72,6 +81,7 @@ class Service(Imports, Numbers, Calls, Checks, CredentialRequests, Tenants):
             jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
             directory=Directory(engine),
             numbers=NumberStore(engine),
+            notifications=Notifications(engine),
             vault=Vault(settings.vault_keys),
             sender=Sender(),
         )

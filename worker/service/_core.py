@@ -10,6 +10,7 @@ from uuid_utils.compat import uuid7
 
 from worker.celery_app import Sender
 from worker.db.directory import CredentialRecord, Directory
+from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers as NumberStore
 from worker.db.records import JobRecord, NumberRecord, Setup
 from worker.db.repository import JobRepository
@@ -41,6 +42,7 @@ class Part:
         jobs: JobRepository,
         directory: Directory,
         numbers: NumberStore,
+        notifications: Notifications,
         vault: Vault,
         sender: Sender,
     ) -> None:
@@ -48,6 +50,7 @@ class Part:
         self._jobs = jobs
         self._directory = directory
         self._numbers = numbers
+        self._notifications = notifications
         self._vault = vault
         self._sender = sender
 

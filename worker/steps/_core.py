@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar
 
 from worker.db.claims import Claims
+from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
 from worker.db.records import Claim
 from worker.db.repository import JobRepository
@@ -19,7 +20,7 @@ from worker.domain.spec import ImportSecrets, ImportSpec
 from worker.domain.values import Fields, ImportTag, Objects, Routing, format_id
 from worker.livekit import LiveKit
 from worker.plans import Plan
-from worker.providers import PROVIDERS, Provider
+from worker.providers import PROVIDERS, Credentials, Provider
 from worker.settings import Settings
 
 _Result = TypeVar("_Result")
@@ -71,6 +72,7 @@ class Runtime:
     jobs: JobRepository
     claims: Claims
     numbers: Numbers
+    notifications: Notifications
     vault: Vault
 
 
@@ -93,13 +95,16 @@ class Context:
         self.tag = ImportTag(import_id=format_id("imp", claim.job.brought_in_by))
 
     @cached_property
+    def credentials(self) -> Credentials:
+        """The provider's credentials as they are now."""
+        model = PROVIDERS[self.spec.provider].credentials_model
+        return model(**self.runtime.vault.open(self.claim.credential_sealed))
+
+    @cached_property
     def provider(self) -> Provider:
-        """The provider's adapter, with the credentials as they are now."""
+        """The provider's adapter."""
         adapter = PROVIDERS[self.spec.provider]
-        credentials = adapter.credentials_model(
-            **self.runtime.vault.open(self.claim.credential_sealed)
-        )
-        return adapter.connect(credentials, self.settings, self.attempt)
+        return adapter.connect(self.credentials, self.settings, self.attempt)
 
     @cached_property
     def livekit(self) -> LiveKit:

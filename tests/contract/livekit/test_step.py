@@ -13,7 +13,10 @@ from uuid_utils.compat import uuid7
 
 from tests.contract.livekit.conftest import NUMBER, PIN, SECRET, Sandbox
 from worker.db.claims import Claims
+from worker.db.directory import Directory
 from worker.db.engine import make_engine
+from worker.db.notifications import Notifications
+from worker.db.numbers import Numbers
 from worker.db.records import Claim, NewJob
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
@@ -84,6 +87,7 @@ def runtime(settings: Settings, sandbox: Sandbox) -> Iterator[Runtime]:
         jobs=JobRepository(engine, resend_after_seconds=2),
         claims=Claims(engine, resend_after_seconds=2),
         numbers=Numbers(engine),
+        notifications=Notifications(engine),
         vault=Vault(settings.vault_keys),
     )
     engine.dispose()
@@ -91,7 +95,9 @@ def runtime(settings: Settings, sandbox: Sandbox) -> Iterator[Runtime]:
 
 def submit(runtime: Runtime, spec: ImportSpec) -> Claim:
     """Brings an import to the step; its inbound trunk is there."""
-    organization_id = runtime.directory.create_organization("Acme")
+    engine = make_engine(runtime.settings)
+    directory = Directory(engine)
+    organization_id = directory.create_organization("Acme")
     credential = {"account_sid": f"AC{'0' * 32}", "auth_token": "planted-auth-token"}
     job = NewJob(
         id=uuid7(),
@@ -100,7 +106,7 @@ def submit(runtime: Runtime, spec: ImportSpec) -> Claim:
         idempotency_key=None,
         provider="twilio",
         e164=NUMBER,
-        credential_id=runtime.directory.create_credential(
+        credential_id=directory.create_credential(
             organization_id,
             provider="twilio",
             account_ref="AC1",
@@ -113,8 +119,10 @@ def submit(runtime: Runtime, spec: ImportSpec) -> Claim:
         phone_number_id=uuid7(),
         request=spec.to_json(),
         sealed=runtime.vault.seal(SECRETS.to_json()),
+        notify=False,
         warnings=[],
     )
+    engine.dispose()
     assert runtime.jobs.submit(job, None)
     for step in StepName:
         claim = runtime.claims.begin_step(job.id, step, attempts=3, lease_seconds=600)

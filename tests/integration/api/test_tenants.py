@@ -31,6 +31,8 @@ ROUTES = [
     ("DELETE", f"/v1/credentials/cred_{ID}", "writes"),
     ("GET", "/v1/phone-numbers", "reads"),
     ("GET", f"/v1/phone-numbers/num_{ID}", "reads"),
+    ("GET", "/v1/signing-secret", "writes"),
+    ("POST", "/v1/signing-secret/rotate", "writes"),
 ]
 
 

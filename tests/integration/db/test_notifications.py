@@ -13,7 +13,6 @@ import pytest
 from tests.integration.db.conftest import Bench
 from worker.db.notifications import (
     DueNotification,
-    NotificationRecord,
     Notifications,
     add_job_notification,
     add_number_notification,

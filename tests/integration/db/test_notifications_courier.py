@@ -26,11 +26,11 @@ from tests.integration.db.conftest import Bench
 from tests.receiver import Received, Receiver, Told, receiving
 from worker.db.engine import make_engine
 from worker.db.notifications import (
-    NotificationRecord,
     Notifications,
     add_job_notification,
     add_number_notification,
 )
+from worker.db.records import NotificationRecord
 from worker.db.vault import Vault
 from worker.domain.calls import NotificationState
 from worker.notifications import WAITS, Courier, SigningSecrets

@@ -12,6 +12,7 @@ from tests.conftest import make_settings
 from worker.celery_app import Sender
 from worker.db.directory import Directory
 from worker.db.engine import make_engine
+from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
@@ -47,6 +48,7 @@ class _Platform:
             jobs=self.jobs,
             directory=directory,
             numbers=Numbers(self.engine),
+            notifications=Notifications(self.engine),
             vault=self.vault,
             sender=_NoBroker(),
         )
