@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from tests.integration.db.conftest import Bench
 from worker.db.notifications import (
@@ -139,6 +141,36 @@ def test_each_is_taken_by_one(bench: Bench, store: Notifications, at_once: AtOnc
 
     ids = [due.id for due in taken if due is not None]
     assert len(ids) == len(set(ids)) == 5
+
+
+def test_nobody_waits_for_one_that_is_being_taken(bench: Bench, store: Notifications) -> None:
+    job_id = bench.submit()
+    add(bench, job_id, n=1)
+    add(bench, job_id, n=2)
+    with ThreadPoolExecutor(1) as pool, bench.engine.begin() as connection:
+        connection.execute(text("SELECT id FROM notifications ORDER BY due_at LIMIT 1 FOR UPDATE"))
+        due = pool.submit(store.take_due, 30).result(timeout=5)
+    assert due is not None
+    assert due.payload == {"n": 2}
+
+
+def test_changes_of_a_secret_come_one_after_the_other(
+    bench: Bench, store: Notifications, at_once: AtOnce
+) -> None:
+    def slowly(found: bytes | None) -> bytes:
+        time.sleep(0.05)
+        return (found or b"") + b"x"
+
+    at_once(4, lambda _: store.change_signing(bench.organization_id, slowly))
+
+    assert store.signing_sealed(bench.organization_id) == b"xxxx"
+    # Meanwhile what refers to the organisation may be stored.
+    with ThreadPoolExecutor(1) as pool:
+
+        def submit(_: bytes | None) -> None:
+            pool.submit(bench.submit).result(timeout=5)
+
+        assert store.change_signing(bench.organization_id, submit) == b"xxxx"
 
 
 def test_one_whose_sender_died_is_taken_again(bench: Bench, store: Notifications) -> None:
