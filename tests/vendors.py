@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from hashlib import sha256
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.rig import Rig
 
 _serial = itertools.count(1)
+_SIGNING_KEY: Final = Ed25519PrivateKey.from_private_bytes(sha256(b"sandbox").digest())
+#: The public half of a key that signs nothing here.
+TELNYX_PUBLIC_KEY: Final = b64encode(_SIGNING_KEY.public_key().public_bytes_raw()).decode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +52,7 @@ class Vendor:
                 ],
                 "numbers": [{"phone_number": number, "connection_id": f"77{serial:06}"}],
             }
-            public_key = "A" * 43 + "="
+            public_key = TELNYX_PUBLIC_KEY
             return account, {"api_key": key, "public_key": public_key}, f"telnyx-{serial}"
         auth_id = f"MA{serial:018}"
         account = {

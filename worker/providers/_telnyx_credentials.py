@@ -14,6 +14,13 @@ from pydantic import SecretStr, field_validator
 from worker.providers._core import Credentials
 
 KEY_BYTES: Final = 32
+#: Coordinates of Ed25519 are numbers modulo this.
+_PRIME: Final = 2**255 - 19
+_ORDER_8: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+#: Public keys of order 1, 2, 4 and 8, which is 8 points, without the sign: anybody can sign for
+#: those, so a blank such as AAAA…= would let webhooks of anybody pass. The list is libsodium's:
+#: ge25519_has_small_order in src/libsodium/crypto_core/ed25519/ref10/ed25519_ref10.c
+_LOW_ORDER: Final = frozenset({0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8})
 
 
 class TelnyxCredentials(Credentials):
@@ -37,10 +44,18 @@ class TelnyxCredentials(Credentials):
     @field_validator("public_key")
     @classmethod
     def _is_ed25519(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        key = b""
         with suppress(binascii.Error, ValueError):
-            if value is None or len(base64.b64decode(value, validate=True)) == KEY_BYTES:
-                return value
-        raise ValueError("must be the public key of the Telnyx portal: 32 bytes in base64")
+            key = base64.b64decode(value, validate=True)
+        if len(key) != KEY_BYTES:
+            raise ValueError("must be the public key of the Telnyx portal: 32 bytes in base64")
+        if (int.from_bytes(key, "little") & (2**255 - 1)) % _PRIME in _LOW_ORDER:
+            raise ValueError(
+                "must be the public key of the Telnyx portal: for this one anybody can sign"
+            )
+        return value
 
     @property
     def account_ref(self) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 from worker.domain.values import E164, Fields
 from worker.providers._telnyx_wire import Sdk
 
-#: Countries that an outbound voice profile allows if nothing is said: see ``_telnyx_trunks``.
+#: Countries that an outbound voice profile allows if nothing is said: see ``_telnyx_settings``.
 _CALLED_BY_DEFAULT: Final = frozenset({"US", "CA"})
 #: State of the emergency service → what is to be done; "active" and "disabled" need nothing.
 _EMERGENCY: Final = MappingProxyType(

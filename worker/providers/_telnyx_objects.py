@@ -1,6 +1,7 @@
 """What is made at Telnyx for an import, whatever its kind: found by name, created, set, deleted.
 
-Which objects an import needs, and with what in them, is up to ``telnyx`` and ``_telnyx_trunks``.
+Which objects an import needs is up to ``_telnyx_applications`` and ``_telnyx_trunks``, with what in
+them to ``_telnyx_settings``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 from worker.domain.errors import InsufficientPermission, NotFound, PermanentError
-from worker.domain.values import Objects
+from worker.domain.values import ImportTag, Objects
 from worker.providers._core import Record
 from worker.providers._telnyx_wire import Sdk, Wire, real
 
@@ -29,17 +30,25 @@ class Kind(NamedTuple):
     name: str
     #: Arguments of the list call that narrow it down; some filters match more than the name.
     narrow: Callable[[str], Mapping[str, object]]
+    #: What the name has after the import's; two kinds of one resource are told apart by it.
+    suffix: str = ""
+
+
+def _profiles(name: str) -> Mapping[str, object]:
+    # The only filter there is: it finds both profiles of an import for the shorter name.
+    return {"filter": {"name": {"contains": name}}}
 
 
 KINDS: Final = MappingProxyType(
     {
+        "application_voice_profile": Kind(
+            "outbound_voice_profiles", "name", _profiles, suffix="-application"
+        ),
         "application": Kind(
             "texml_applications", "friendly_name", lambda it: {"filter": {"friendly_name": it}}
         ),
         "messaging_profile": Kind("messaging_profiles", "name", lambda it: {"filter_name_eq": it}),
-        "outbound_voice_profile": Kind(
-            "outbound_voice_profiles", "name", lambda it: {"filter": {"name": {"contains": it}}}
-        ),
+        "outbound_voice_profile": Kind("outbound_voice_profiles", "name", _profiles),
         "connection": Kind(
             "fqdn_connections",
             "connection_name",
@@ -49,6 +58,12 @@ KINDS: Final = MappingProxyType(
         "fqdn": Kind("fqdns", "connection_id", lambda it: {"filter": {"connection_id": it}}),
     }
 )
+_VOICE_PROFILES: Final = frozenset({"application_voice_profile", "outbound_voice_profile"})
+
+
+def name_of(kind: str, tag: ImportTag) -> str:
+    """Returns the name that an import's object of the kind carries."""
+    return f"{tag.name}{KINDS[kind].suffix}"
 
 
 class ImportObjects:
@@ -70,9 +85,8 @@ class ImportObjects:
 
         What is adopted is set, not compared: a password is not read back.
         """
-        resource, field, _ = KINDS[kind]
-        objects = getattr(self._wire.client, resource)
-        wanted = {**wanted, field: name}
+        objects = getattr(self._wire.client, KINDS[kind].resource)
+        wanted = {**wanted, KINDS[kind].name: name}
         found = self.ours(kind, name)
         if not found:
             try:
@@ -88,14 +102,20 @@ class ImportObjects:
         ours, *others = found
         note(kind, ours)
         for other in others:
-            if kind != "outbound_voice_profile":  # which something may use as yet
+            if kind not in _VOICE_PROFILES:  # which something may use as yet: see keep_only
                 self.delete(kind, other, refused)
         self._wire.write(lambda: real(objects.update(ours, **wanted), ours), refused=refused)
         return ours
 
+    def keep_only(self, kept: str, kind: str, name: str, *, refused: type[PermanentError]) -> None:
+        """Deletes the others of ours, for kinds of which ``have`` could not."""
+        for spare in self.ours(kind, name):
+            if spare != kept:
+                self.delete(kind, spare, refused)
+
     def ours(self, kind: str, name: str) -> list[str]:
         """Returns the ids of what has exactly this name, oldest first."""
-        resource, field, narrow = KINDS[kind]
+        resource, field, narrow, _ = KINDS[kind]
         listed = self._wire.list_all(getattr(self._wire.client, resource).list, **narrow(name))
         rows = [row for row in listed if getattr(row, field) == name]
         # Dates have seconds only; the newest of a second is listed first.

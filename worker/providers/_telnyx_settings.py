@@ -2,7 +2,7 @@
 
 A setting has the API's name, with dots where the API nests it, and is text: this is what is
 planned, what is sent and what is compared. What is sent besides (names, passwords and ids) is up to
-``telnyx`` and ``_telnyx_trunks``.
+``_telnyx_applications`` and ``_telnyx_trunks``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from worker.providers._telnyx_wire import Sdk
 OURS: Final = "ours"
 _ANOTHER: Final = "another"
 _NONE: Final = "none"
-#: Setting that holds an id → what of this import it should be the id of.
+_OUTBOUND_PROFILE: Final = "outbound.outbound_voice_profile_id"
+#: Kind and setting that holds an id → what of this import it should be the id of.
 _REFERENCES: Final = MappingProxyType(
     {
-        "outbound.outbound_voice_profile_id": "outbound_voice_profile",
-        "connection_id": "connection",
+        ("application", _OUTBOUND_PROFILE): "application_voice_profile",
+        ("connection", _OUTBOUND_PROFILE): "outbound_voice_profile",
+        ("fqdn", "connection_id"): "connection",
     }
 )
 _NUMBERS: Final = frozenset({"port"})
@@ -32,12 +34,15 @@ _LISTS: Final = frozenset({"whitelisted_destinations"})
 #: What is read of each kind; what is planned is among it.
 SHOWN: Final = MappingProxyType(
     {
+        # Where calls may go is its owner's business, of both profiles.
+        "application_voice_profile": ("enabled",),
         "application": (
             "active",
             "voice_url",
             "voice_method",
             "status_callback",
             "status_callback_method",
+            _OUTBOUND_PROFILE,
         ),
         "messaging_profile": (
             "enabled",
@@ -45,7 +50,6 @@ SHOWN: Final = MappingProxyType(
             "webhook_url",
             "webhook_api_version",
         ),
-        # Where calls may go is its owner's business.
         "outbound_voice_profile": ("enabled",),
         "connection": (
             "active",
@@ -53,7 +57,7 @@ SHOWN: Final = MappingProxyType(
             "transport_protocol",
             "inbound.ani_number_format",
             "inbound.dnis_number_format",
-            "outbound.outbound_voice_profile_id",
+            _OUTBOUND_PROFILE,
             "outbound.ip_authentication_method",
             "user_name",
         ),
@@ -61,13 +65,35 @@ SHOWN: Final = MappingProxyType(
     }
 )
 assert SHOWN.keys() == KINDS.keys(), "a kind of object whose settings are not read"
+#: Which countries may be called is left to the account's default (US and Canada) and its owner: a
+#: wider profile is how toll fraud gets expensive.
+_PROFILE: Final[Fields] = MappingProxyType({"enabled": "true"})
 
 
-def application(urls: CallbackUrls, *, verifiable: bool) -> Fields:
-    """Returns the TeXML application; call status goes only where signatures can be checked."""
-    voice = {"active": "true", "voice_url": urls.voice, "voice_method": "post"}
+def application(urls: CallbackUrls, *, verifiable: bool) -> Mapping[str, Fields]:
+    """Returns the TeXML application with its outbound voice profile, in the order of making.
+
+    Call status goes only where signatures can be checked.
+
+    A call is answered with <Dial>, which starts an outbound leg; without a profile those fail with
+    D38, "no outbound voice profile assigned to connection":
+    https://developers.telnyx.com/docs/voice/sip-trunking/troubleshooting/response-codes
+    Voice API applications must have one to call or to forward calls:
+    https://developers.telnyx.com/docs/voice/programmable-voice/get-started
+    Whether <Sip> to a foreign host needs it too, and whether the countries that the profile allows
+    matter there, is not documented.
+    """
+    voice = {
+        "active": "true",
+        "voice_url": urls.voice,
+        "voice_method": "post",
+        _OUTBOUND_PROFILE: OURS,
+    }
     status = {"status_callback": urls.status, "status_callback_method": "post"}
-    return {**voice, **(status if verifiable else {})}
+    return {
+        "application_voice_profile": _PROFILE,
+        "application": {**voice, **(status if verifiable else {})},
+    }
 
 
 def messaging_profile(urls: CallbackUrls) -> Fields:
@@ -97,11 +123,9 @@ def trunk(plan: TrunkPlan) -> Mapping[str, Fields]:
         "inbound.dnis_number_format": "+e164",
     }
     if plan.termination is not None:
-        # Which countries may be called is left to the account's default (US and Canada) and
-        # its owner: a wider profile is how toll fraud gets expensive.
-        made["outbound_voice_profile"] = {"enabled": "true"}
+        made["outbound_voice_profile"] = _PROFILE
         connection |= {
-            "outbound.outbound_voice_profile_id": OURS,
+            _OUTBOUND_PROFILE: OURS,
             "outbound.ip_authentication_method": "credential-authentication",
             "user_name": plan.termination.username,
         }
@@ -118,28 +142,28 @@ def trunk(plan: TrunkPlan) -> Mapping[str, Fields]:
     return made
 
 
-def sent(fields: Fields, objects: Objects) -> dict[str, object]:
-    """Returns the settings as the API takes them, with the ids of this import's objects."""
+def sent(kind: str, planned: Mapping[str, Fields], objects: Objects) -> dict[str, object]:
+    """Returns a kind's settings as the API takes them, with the ids of this import's objects."""
     body: dict[str, object] = {}
-    for name, text in fields.items():
+    for name, text in planned[kind].items():
         *path, last = name.split(".")
         group = body
         for step in path:
             inner = group.setdefault(step, {})
             assert isinstance(inner, dict)
             group = inner
-        group[last] = _value(name, text, objects)
+        group[last] = _value(kind, name, text, objects)
     return body
 
 
 def shown(kind: str, row: Sdk, objects: Objects) -> Fields:
     """Returns the settings that the API shows of an object."""
-    return {name: _read(name, row, objects) for name in SHOWN[kind]}
+    return {name: _read(kind, name, row, objects) for name in SHOWN[kind]}
 
 
-def _value(name: str, text: str, objects: Objects) -> object:
-    if name in _REFERENCES:
-        return objects[_REFERENCES[name]]
+def _value(kind: str, name: str, text: str, objects: Objects) -> object:
+    if (kind, name) in _REFERENCES:
+        return objects[_REFERENCES[kind, name]]
     if name in _NUMBERS:
         return int(text)
     if name in _LISTS:
@@ -147,14 +171,14 @@ def _value(name: str, text: str, objects: Objects) -> object:
     return {"true": True, "false": False}.get(text, text)
 
 
-def _read(name: str, row: Sdk, objects: Objects) -> str:
+def _read(kind: str, name: str, row: Sdk, objects: Objects) -> str:
     value = row
     for step in name.split("."):
         value = getattr(value, step, None)
-    if name in _REFERENCES:
+    if (kind, name) in _REFERENCES:
         if not value:
             return _NONE
-        return OURS if str(value) == objects.get(_REFERENCES[name]) else _ANOTHER
+        return OURS if str(value) == objects.get(_REFERENCES[kind, name]) else _ANOTHER
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):

@@ -29,22 +29,20 @@ def prepare_trunk(
     planned = settings.trunk(plan)
     profile = None
     if "outbound_voice_profile" in planned:
-        wanted = settings.sent(planned["outbound_voice_profile"], objects)
+        wanted = settings.sent("outbound_voice_profile", planned, objects)
         profile = have("outbound_voice_profile", tag.name, wanted)
-    wanted = settings.sent(planned["connection"], objects)
+    wanted = settings.sent("connection", planned, objects)
     if plan.termination is not None:
         # The SDK has no parameters for the login, which goes in both or not at all.
         login = {"user_name": wanted.pop("user_name"), "password": plan.termination.password}
         wanted["extra_body"] = login
     connection = have("connection", tag.name, wanted)
     if "fqdn" in planned:
-        have("fqdn", connection, settings.sent(planned["fqdn"], objects))
+        have("fqdn", connection, settings.sent("fqdn", planned, objects))
     if profile is None:
         return ProviderTrunk(objects=objects, termination_address=None)
     # Only now: until it was set anew, the connection may have used one of these.
-    for spare in made.ours("outbound_voice_profile", tag.name):
-        if spare != profile:
-            made.delete("outbound_voice_profile", spare, SipTrunkProvisionFailed)
+    made.keep_only(profile, "outbound_voice_profile", tag.name, refused=SipTrunkProvisionFailed)
     return ProviderTrunk(objects=objects, termination_address=TERMINATION_ADDRESS)
 
 

@@ -9,8 +9,9 @@ A number carries no URL. Its calls go to one connection, which is an application
 alike, and its messages to a messaging profile, whatever becomes of the calls. What each method
 promises is in ``Provider``; here is how Telnyx keeps it. How requests are sent and what failures
 mean is in ``_telnyx_wire``, how objects are found, made and deleted in ``_telnyx_objects``, with
-which settings in ``_telnyx_settings``, in which order those of a SIP trunk in ``_telnyx_trunks``,
-what a number's own settings mean in ``_telnyx_numbers``, and its webhooks in ``_telnyx_webhooks``.
+which settings in ``_telnyx_settings``, in which order in ``_telnyx_applications`` and
+``_telnyx_trunks``, what a number's own settings mean in ``_telnyx_numbers``, and its webhooks in
+``_telnyx_webhooks``.
 
 The SDK costs a process 90 MB and, on a cold start, seconds: it is imported when it is first used.
 """
@@ -55,9 +56,10 @@ from worker.domain.values import (
 )
 from worker.providers import _telnyx_settings
 from worker.providers._core import Credentials, Record, Webhooks
+from worker.providers._telnyx_applications import prepare_application, remove_application
 from worker.providers._telnyx_credentials import TelnyxCredentials
 from worker.providers._telnyx_numbers import advice, bends, warnings
-from worker.providers._telnyx_objects import KINDS, ImportObjects, noting
+from worker.providers._telnyx_objects import KINDS, ImportObjects
 from worker.providers._telnyx_trunks import prepare_trunk, remove_trunk
 from worker.providers._telnyx_webhooks import TelnyxWebhooks
 from worker.providers._telnyx_wire import Sdk, Wire, real, rows_of
@@ -111,8 +113,10 @@ class Telnyx:
 
     def verify_credentials(self, mode: RoutingMode) -> Account:
         """Lists what every import of the mode must read: scopes of a key cannot be asked for."""
-        carrier = KINDS["application" if mode is RoutingMode.WEBHOOK else "connection"]
-        for resource in ("phone_numbers", carrier.resource):
+        webhook = mode is RoutingMode.WEBHOOK
+        # A trunk has a voice profile if calls go out, which is not known here.
+        made = ("application", "application_voice_profile") if webhook else ("connection",)
+        for resource in ("phone_numbers", *(KINDS[kind].resource for kind in made)):
             listing = getattr(self._wire.client, resource).list
             self._wire.read(lambda: rows_of(listing(page_size=1)))  # noqa: B023 -- called at once
         return Account(id=self._credentials.account_ref, credential_kind="api_key")
@@ -320,19 +324,13 @@ class Telnyx:
     def prepare_application(
         self, tag: ImportTag, mode: RoutingMode, urls: CallbackUrls, *, sms: bool, record: Record
     ) -> Objects:
-        """Makes the TeXML application of webhook mode, and the messaging profile of SMS."""
-        objects: dict[str, str] = {}
-        note = noting(objects, record)
-        have = partial(self._made.have, refused=WebhookSetupFailed, note=note)
-        for kind, fields in self._application(mode, urls, sms=sms).items():
-            have(kind, tag.name, _telnyx_settings.sent(fields, objects))
-        return objects
+        """Makes webhook mode's TeXML application and voice profile, and SMS's messaging profile."""
+        planned = self._application(mode, urls, sms=sms)
+        return prepare_application(self._made, tag, planned, record=record)
 
     def remove_application(self, tag: ImportTag, objects: Objects) -> None:
-        """Deletes the application and the messaging profile."""
-        for kind in ("application", "messaging_profile"):
-            for found in self._made.ids(kind, tag.name, objects):
-                self._made.delete(kind, found, UndoFailed)
+        """Deletes application, its outbound voice profile, and messaging profile."""
+        remove_application(self._made, tag, objects)
 
     def prepare_trunk(self, tag: ImportTag, plan: TrunkPlan, *, record: Record) -> ProviderTrunk:
         """Makes voice profile, connection with its login, and the FQDN that calls are sent to."""
@@ -360,7 +358,7 @@ class Telnyx:
         verifiable = self._credentials.can_verify_webhooks
         made: dict[str, Fields] = {}
         if mode is RoutingMode.WEBHOOK:
-            made["application"] = _telnyx_settings.application(urls, verifiable=verifiable)
+            made |= _telnyx_settings.application(urls, verifiable=verifiable)
         if sms and verifiable:
             made["messaging_profile"] = _telnyx_settings.messaging_profile(urls)
         return made

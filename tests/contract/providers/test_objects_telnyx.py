@@ -16,6 +16,7 @@ from worker.providers import Provider
 
 #: What an import calls its objects → what the vendor does.
 RECORD_TYPES = {
+    "application_voice_profile": "outbound_voice_profile",
     "application": "texml_application",
     "messaging_profile": "messaging_profile",
     "outbound_voice_profile": "outbound_voice_profile",
@@ -112,6 +113,17 @@ def test_what_is_gone_is_told(world: World, provider: Provider, kind: str) -> No
         ("application", {"status_callback": ""}, ("status_callback", "")),
         ("application", {"status_callback": None}, ("status_callback", "")),
         ("application", {"status_callback_method": "get"}, ("status_callback_method", "get")),
+        (
+            "application",
+            {"outbound": {"outbound_voice_profile_id": OTHER_PROFILE}},
+            ("outbound.outbound_voice_profile_id", "another"),
+        ),
+        (
+            "application",
+            {"outbound": {"outbound_voice_profile_id": None}},
+            ("outbound.outbound_voice_profile_id", "none"),
+        ),
+        ("application_voice_profile", {"enabled": False}, ("enabled", "false")),
         ("messaging_profile", {"enabled": False}, ("enabled", "false")),
         ("messaging_profile", {"webhook_url": None}, ("webhook_url", "")),
         ("messaging_profile", {"webhook_api_version": "1"}, ("webhook_api_version", "1")),
@@ -191,8 +203,26 @@ def test_what_was_changed_is_told(
         assert (found[kind] or {})[field] == value
 
 
+@pytest.mark.parametrize(
+    ("kind", "profile"),
+    [("application", "outbound_voice_profile"), ("connection", "application_voice_profile")],
+)
+def test_the_profile_of_the_other_is_another(
+    world: World, provider: Provider, kind: str, profile: str
+) -> None:
+    objects = prepare(provider, RoutingMode.WEBHOOK)
+
+    change(world, kind, objects, set={"outbound": {"outbound_voice_profile_id": objects[profile]}})
+
+    found = provider.read_objects(TAG, objects)
+    assert (found[kind] or {})["outbound.outbound_voice_profile_id"] == "another"
+
+
 def test_a_repeated_import_sets_right_what_was_changed(world: World, provider: Provider) -> None:
     objects = prepare(provider, RoutingMode.WEBHOOK)
+    outbound = {"outbound_voice_profile_id": None}
+    change(world, "application", objects, set={"active": False, "outbound": outbound})
+    change(world, "application_voice_profile", objects, set={"enabled": False})
     change(world, "outbound_voice_profile", objects, set={"enabled": False})
     change(world, "connection", objects, set={"active": False})
     change(world, "fqdn", objects, set={"port": 5070})

@@ -25,6 +25,9 @@ from worker.domain.values import E164, NOWHERE, Objects, RoutingMode
 from worker.providers import Provider
 from worker.steps import _routing
 
+#: What webhook mode makes, with or without SMS.
+APPLICATION = {"application_voice_profile", "application"}
+
 
 @pytest.fixture
 def case() -> ProviderCase:
@@ -81,8 +84,9 @@ def test_an_application_that_was_changed_by_hand_is_set_right(
 @pytest.mark.parametrize(
     ("mode", "sms", "fields", "made"),
     [
-        (RoutingMode.WEBHOOK, True, None, {"application", "messaging_profile"}),
-        (RoutingMode.WEBHOOK, False, None, {"application"}),
+        (RoutingMode.WEBHOOK, True, None, {*APPLICATION, "messaging_profile"}),
+        (RoutingMode.WEBHOOK, False, None, APPLICATION),
+        (RoutingMode.WEBHOOK, True, {"api_key": KEY}, APPLICATION),
         (RoutingMode.SIP_TRUNK, True, None, {"messaging_profile"}),
         (RoutingMode.SIP_TRUNK, False, None, set()),
         (RoutingMode.SIP_TRUNK, True, {"api_key": KEY}, set()),

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.conftest import make_settings
+from tests.vendors import TELNYX_PUBLIC_KEY
 from worker.celery_app import Sender
 from worker.db.directory import Directory
 from worker.db.engine import make_engine
@@ -22,7 +23,7 @@ from worker.service import Caller, ImportRequest, Role, Service
 
 CREDENTIALS: dict[str, dict[str, str]] = {
     "twilio": {"account_sid": "AC" + "0" * 32, "auth_token": "sandbox-token-1"},
-    "telnyx": {"api_key": "sandbox-key-1", "public_key": "A" * 43 + "="},
+    "telnyx": {"api_key": "sandbox-key-1", "public_key": TELNYX_PUBLIC_KEY},
     "plivo": {"auth_id": "MA" + "0" * 18, "auth_token": "sandbox-token-1"},
 }
 PLATFORM = {"TRUNK_ADDRESS": "sip.platform.example", "SIP_USERNAME": "platform"}

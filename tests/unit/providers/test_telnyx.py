@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 import telnyx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import ValidationError
 
 from tests.unit.providers.examples import settings
+from tests.vendors import TELNYX_PUBLIC_KEY
 from worker.domain.errors import (
     AccountSuspended,
     InsufficientPermission,
@@ -38,7 +40,7 @@ from worker.providers._telnyx_wire import ERRORS, facts, translate
 from worker.providers.telnyx import Telnyx
 
 KEY = "KEY-planted"
-PUBLIC_KEY = base64.b64encode(bytes(32)).decode()
+PUBLIC_KEY = TELNYX_PUBLIC_KEY
 URLS = CallbackUrls(
     voice="https://voice.example.com/voice",
     status="https://voice.example.com/status",
@@ -217,6 +219,34 @@ def test_bad_credentials_are_refused_without_being_shown(fields: dict[str, str],
         TelnyxCredentials.model_validate(fields)
 
     assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sign", [0, 0x80])
+@pytest.mark.parametrize(
+    "known",
+    [
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    ],
+)
+def test_a_public_key_for_which_anybody_can_sign_is_refused(known: str, sign: int) -> None:
+    *rest, last = bytes.fromhex(known)
+    key = base64.b64encode(bytes([*rest, last | sign])).decode()
+
+    with pytest.raises(ValidationError, match="anybody can sign"):
+        TelnyxCredentials.model_validate({"api_key": KEY, "public_key": key})
+
+
+def test_what_signs_for_such_a_key_needs_no_secret() -> None:
+    # Nothing else refuses it: the signature is the key's own point and a zero.
+    neutral = Ed25519PublicKey.from_public_bytes(bytes([1, *bytes(31)]))
+
+    neutral.verify(bytes([1, *bytes(63)]), b"anything")
 
 
 def test_the_account_is_a_fingerprint_of_the_key() -> None:

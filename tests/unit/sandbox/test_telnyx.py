@@ -445,6 +445,20 @@ class TestApplications:
         shown = telnyx.get(f"/outbound_voice_profiles/{profile}")
         assert shown["connections_count"] == 1
 
+    def test_outbound_profile_is_shown_and_can_be_changed(self, telnyx: Api) -> None:
+        one, two = (telnyx.post("/outbound_voice_profiles", OUTBOUND)["id"] for _ in range(2))
+        body = {**TEXML, "outbound": {"outbound_voice_profile_id": one}}
+        path = f"/texml_applications/{telnyx.post('/texml_applications', body)['id']}"
+        assert telnyx.get(path)["outbound"]["outbound_voice_profile_id"] == one
+        body["outbound"] = {"outbound_voice_profile_id": "999"}
+        assert telnyx.refusal("PATCH", path, body) == (422, "10017")
+        for wanted in (two, None):
+            body["outbound"] = {"outbound_voice_profile_id": wanted}
+            telnyx.patch(path, body)
+            assert telnyx.get(path)["outbound"]["outbound_voice_profile_id"] == wanted
+        for profile in (one, two):
+            telnyx.delete(f"/outbound_voice_profiles/{profile}")
+
     def test_what_is_in_use_is_not_deleted(self, telnyx: Api) -> None:
         profile = telnyx.post("/outbound_voice_profiles", OUTBOUND)["id"]
         outbound = {"outbound_voice_profile_id": profile}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -16,6 +15,7 @@ from tests.contract.providers.case import (
     RoutingExample,
     State,
 )
+from tests.vendors import TELNYX_PUBLIC_KEY
 from worker.domain.errors import (
     AccountSuspended,
     InsufficientPermission,
@@ -37,7 +37,8 @@ NUMBERS_KEY: Final = "KEY-sandbox-2"
 NOTHING_KEY: Final = "KEY-sandbox-3"
 SUSPENDED_KEY: Final = "KEY-sandbox-4"
 STRANGERS_KEY: Final = "KEY-sandbox-5"
-PUBLIC_KEY: Final = base64.b64encode(bytes(range(32))).decode()
+NO_PROFILES_KEY: Final = "KEY-sandbox-6"
+PUBLIC_KEY: Final = TELNYX_PUBLIC_KEY
 
 OWNED: Final = "+14155550100"
 OTHER: Final = "+14155550101"
@@ -90,6 +91,11 @@ class TelnyxCase:
             id="narrow_key_for_trunks",
             fields={"api_key": NUMBERS_KEY},
             mode=RoutingMode.SIP_TRUNK,
+            expected=InsufficientPermission,
+        ),
+        CredentialExample(
+            id="key_without_voice_profiles",
+            fields={"api_key": NO_PROFILES_KEY},
             expected=InsufficientPermission,
         ),
         CredentialExample(
@@ -158,6 +164,14 @@ class TelnyxCase:
                     "api_keys": [
                         {
                             "api_key": NUMBERS_KEY,
+                            "scopes": [
+                                "telnyx.phone_numbers.*",
+                                "telnyx.texml_applications.*",
+                                "telnyx.outbound_voice_profiles.*",
+                            ],
+                        },
+                        {
+                            "api_key": NO_PROFILES_KEY,
                             "scopes": ["telnyx.phone_numbers.*", "telnyx.texml_applications.*"],
                         },
                         {"api_key": NOTHING_KEY, "scopes": []},
@@ -232,6 +246,7 @@ class TelnyxCase:
         """Returns whatever the adapter can make."""
         account = _account(state)
         connections = account["connections"].values()
+        profiles = account["outbound_voice_profiles"].values()
         return {
             "connection": frozenset(
                 found["id"] for found in connections if "application" not in found["record_type"]
@@ -240,7 +255,12 @@ class TelnyxCase:
                 found["id"] for found in connections if "application" in found["record_type"]
             ),
             "fqdn": frozenset(account["fqdns"]),
-            "outbound_voice_profile": frozenset(account["outbound_voice_profiles"]),
+            "application_voice_profile": frozenset(
+                found["id"] for found in profiles if found["name"].endswith("-application")
+            ),
+            "outbound_voice_profile": frozenset(
+                found["id"] for found in profiles if not found["name"].endswith("-application")
+            ),
             "messaging_profile": frozenset(account["messaging_profiles"]),
         }
 
