@@ -1,6 +1,7 @@
 """The HTTP API: parses, authorises, hands over to :mod:`worker.service`, formats.
 
-Run with ``uvicorn api_stub.app:create_app --factory``. It makes no call to a provider.
+Run with ``uvicorn api_stub.app:create_app --factory``. Only what a caller asks
+to look at makes it call a provider: a preflight, a check, an account's numbers, a rotation.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import anyio.to_thread
+from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 
-from api_stub import problems
+from api_stub import callbacks, problems
 from api_stub.middleware import BodyLimit, RequestLog
 from api_stub.routes import credentials, health, imports, numbers, signing
+from api_stub.routes._looking import LOOKING_THREADS
 from api_stub.schemas import Problem
 from api_stub.waiting import POLLING_THREADS, Watch
 from worker import logs
@@ -91,7 +94,8 @@ def build(service: Service, *, threads: int) -> FastAPI:
     )
     app.state.service = service
     app.state.watch = Watch(service)
-    for part in (imports, credentials, numbers, signing, health):
+    app.state.lookers = CapacityLimiter(LOOKING_THREADS)
+    for part in (imports, credentials, numbers, signing, health, callbacks):
         app.include_router(part.router)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     problems.install(app)

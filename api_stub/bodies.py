@@ -193,6 +193,33 @@ class CredentialBody(BaseModel):
     label: str = Field(default="", max_length=100)
 
 
+class CredentialChange(BaseModel):
+    """What of a provider account is to change: what is left out stays."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=AliasGenerator(validation_alias=_either_case),
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [{"credentials": {"account_sid": _ACCOUNT_SID, "auth_token": _TOKEN}}]
+        },
+    )
+
+    credentials: dict[str, Any] | None = Field(
+        default=None, description=f"All of them, also those that stay. {_CREDENTIALS}"
+    )
+    label: str | None = Field(default=None, max_length=100)
+    overlap_seconds: int = Field(
+        default=3600,
+        ge=0,
+        le=86400,
+        description="How long webhooks signed with the replaced secret are still answered; 0 if it "
+        "has leaked.",
+    )
+
+
 def _snake(name: str) -> str:
     snake = to_snake(name)
     return snake if to_camel(snake) == name else name

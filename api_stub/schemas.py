@@ -6,6 +6,7 @@ secret: the records' ``sealed`` columns have no counterpart here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
@@ -533,7 +534,7 @@ class CredentialOut(BaseModel):
     )
 
     @classmethod
-    def from_record(cls, credential: CredentialRecord) -> Self:
+    def from_record(cls, credential: CredentialRecord, warnings: Sequence[str] = ()) -> Self:
         """Formats a credential as the database knows it, without what is sealed."""
         return cls(
             id=format_id("cred", credential.id),
@@ -543,6 +544,7 @@ class CredentialOut(BaseModel):
             stored=credential.stored,
             created_at=credential.created_at,
             updated_at=credential.updated_at,
+            warnings=list(warnings),
         )
 
 

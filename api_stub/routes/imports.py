@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Final
 
@@ -16,7 +17,15 @@ from api_stub.auth import Front, Importer, Reader
 from api_stub.bodies import ImportBody, StrictRoute, read_credentials
 from api_stub.routes._core import ALWAYS, WRITES, PageQuery, answer, cut
 from api_stub.routes._jobs import FAILURES, LOCATION, Prefer, accepted, outcome, watch_of
-from api_stub.schemas import FieldError, ImportPage, JobOut, JobSummary, NumberOut
+from api_stub.routes._looking import NO_SIGHT, look
+from api_stub.schemas import (
+    FieldError,
+    ImportPage,
+    JobOut,
+    JobSummary,
+    NumberOut,
+    PreflightOut,
+)
 from api_stub.waiting import (
     LONGEST_WAIT_SECONDS,
     entity_tag,
@@ -137,6 +146,29 @@ async def submit_import(
     job = submitted.job
     headers = {} if submitted.created else {"Idempotent-Replayed": "true"}
     return await outcome(request, service, caller, job, headers=headers, prefer=prefer)
+
+
+@router.post(
+    "/v1/imports/preflight",
+    response_model=PreflightOut,
+    summary="Try an import without doing it",
+    responses=problems.document(
+        *WRITES, InvalidPhoneNumber, SipTrunkProvisionFailed, PayloadTooLarge, *NO_SIGHT
+    ),
+)
+async def preflight_import(
+    *, request: Request, service: Front, caller: Importer, body: ImportBody
+) -> Response:
+    """Takes what an import takes and changes nothing: neither here nor at the provider.
+
+    Tells every change that the import would make, object by object, everything that would refuse
+    it, all at once, and what its owner should know.
+    """
+    if body.credentials is not None:
+        read = read_credentials(body.provider, body.credentials)
+        body = body.model_copy(update={"credentials": read})
+    found = await look(request, partial(service.preflight, caller, body))
+    return answer(PreflightOut.from_record(found))
 
 
 @router.get(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
@@ -13,7 +14,8 @@ from api_stub.auth import Front, Importer, Reader
 from api_stub.bodies import NumberBody, StrictRoute
 from api_stub.routes._core import ALWAYS, WRITES, PageQuery, answer, cut
 from api_stub.routes._jobs import FAILURES, LOCATION, Prefer, outcome
-from api_stub.schemas import EventOut, EventPage, JobOut, NumberOut, NumberPage
+from api_stub.routes._looking import NO_SIGHT, look
+from api_stub.schemas import DiagnosisOut, EventOut, EventPage, JobOut, NumberOut, NumberPage
 from worker.domain.calls import EventKind
 from worker.domain.errors import (
     AgentNotFound,
@@ -116,6 +118,42 @@ async def release_number(
     release that cannot be completed is `stuck` and says what needs a hand.
     """
     job = await run_in_threadpool(service.release, caller, number_id)
+    return await outcome(request, service, caller, job, headers={}, prefer=prefer)
+
+
+@router.post(
+    "/v1/phone-numbers/{number_id}/check",
+    response_model=DiagnosisOut,
+    summary="Find out why a number does not ring",
+    responses={
+        202: {
+            "model": JobOut,
+            "description": "With `repair=true`: this job puts right what was found.",
+            "headers": {"Location": LOCATION},
+        },
+        **problems.document(*WRITES, NotFound, NumberBusy, *FAILURES, *NO_SIGHT),
+    },
+)
+async def check_number(
+    *,
+    request: Request,
+    service: Front,
+    caller: Importer,
+    number_id: str,
+    repair: Annotated[
+        bool, Query(description="Whether a job is to put right what can be put right.")
+    ] = False,
+    prefer: Prefer = None,
+) -> Response:
+    """Compares everything at the provider and at LiveKit with what was set, and calls our own URL.
+
+    One verdict, one sentence that says why calls would not arrive, and each difference with its
+    field, what was expected and what was found. Nothing is changed, unless a repair is asked for.
+    """
+    diagnosis = await look(request, partial(service.check_number, caller, number_id))
+    if not repair or not diagnosis.repairable:
+        return answer(DiagnosisOut.from_record(diagnosis))
+    job = await run_in_threadpool(service.repair, caller, number_id)
     return await outcome(request, service, caller, job, headers={}, prefer=prefer)
 
 

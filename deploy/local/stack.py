@@ -213,13 +213,15 @@ class Stack:
             "api_key": self.environment["LIVEKIT_API_KEY"],
             "api_secret": self.environment["LIVEKIT_API_SECRET"],
         }
-        answer = httpx.post(
-            f"{self.sandbox_url}/_sandbox/seed",
-            json={"livekit": livekit, **(self._sandbox_seed if seed is None else seed)},
-            trust_env=False,
-        )
+        accounts = {"livekit": livekit, **(self._sandbox_seed if seed is None else seed)}
+        self._tell_sandbox("seed", accounts)
+        self._tell_sandbox("public-urls", {PUBLIC_URL: self.api_url})
+
+    def _tell_sandbox(self, command: str, document: Mapping[str, Any]) -> None:
+        url = f"{self.sandbox_url}/_sandbox/{command}"
+        answer = httpx.post(url, json=document, trust_env=False)
         if answer.is_error:
-            raise StackError(f"The sandbox refused its seed: {answer.status_code} {answer.text}")
+            raise StackError(f"The sandbox refused its {command}: {answer.text}")
 
     def __enter__(self) -> Self:
         self.start()
@@ -277,5 +279,7 @@ class Stack:
         if self.profile == "sandbox":
             # The vendors refuse a webhook URL on loopback, and so does the sandbox.
             own["TRUNKLINE_PUBLIC_BASE_URL"] = PUBLIC_URL
+            own["TRUNKLINE_SELF_TEST_BASE_URL"] = self.api_url
+            own["TRUNKLINE_NOTIFY_LOOPBACK"] = "true"
             own |= env.sandbox_vendors(self.sandbox_url, self._secret("livekit-secret"))
         return own

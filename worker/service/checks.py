@@ -48,8 +48,6 @@ from worker.preflight import Preflight, look
 from worker.providers import PROVIDERS, Credentials, Provider
 from worker.service._core import Part
 
-#: After a rotation, signatures of the secret that was replaced are good for at most a day.
-LONGEST_OVERLAP: Final = 86400
 #: Numbers of which one must be in the account that a new credential opens.
 _SAMPLE: Final = 5
 

@@ -19,6 +19,7 @@ from worker.db.notifications import (
     add_job_notification,
     add_number_notification,
 )
+from worker.db.records import NotificationRecord
 from worker.domain.calls import NotificationState
 
 AtOnce = Callable[[int, Callable[[int], Any]], list[Any]]
