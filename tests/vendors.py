@@ -15,7 +15,7 @@ from tests.rig import Rig
 
 _serial = itertools.count(1)
 _SIGNING_KEY: Final = Ed25519PrivateKey.from_private_bytes(sha256(b"sandbox").digest())
-#: The public half of a key that signs nothing here.
+#: What every Telnyx account here signs its webhooks with.
 TELNYX_PUBLIC_KEY: Final = b64encode(_SIGNING_KEY.public_key().public_bytes_raw()).decode()
 
 
@@ -42,6 +42,7 @@ class Vendor:
             account = {
                 "id": f"telnyx-{serial}",
                 "api_key": key,
+                "webhook_private_key": b64encode(_SIGNING_KEY.private_bytes_raw()).decode(),
                 "connections": [
                     {
                         "record_type": "texml_application",

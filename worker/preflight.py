@@ -17,7 +17,7 @@ from worker.domain.errors import (
     TrunkConflict,
 )
 from worker.domain.job import StepName
-from worker.domain.values import Fields, OwnedNumber, format_id, redact_url
+from worker.domain.values import Fields, OwnedNumber, Ownership, format_id, redact_url
 from worker.livekit import INBOUND, OUTBOUND, LiveKit, planned_objects
 from worker.plans import Plan
 
@@ -199,4 +199,6 @@ def _shown(plan: Plan, value: str) -> str:
     own = format_id("num", plan.number_id)
     if own in value:
         return value.replace(own, "num_…")
+    if value in (plan.secrets.inbound_username, plan.secrets.termination_username):
+        return value if plan.spec.ownership is Ownership.ASSERTED else "generated"
     return redact_url(value)
