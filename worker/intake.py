@@ -130,12 +130,20 @@ class InboundChange(_Input):
     voicemail_message: str | None = Field(default=None, max_length=1000)
 
 
+class SipLoginChange(_Input):
+    """Another login of the caller's own SIP trunk."""
+
+    username: str = Field(min_length=1, max_length=255)
+    password: SecretStr = Field(min_length=1, max_length=255)
+
+
 class NumberChange(_Input):
     """What of a number is to change: what is left out stays, null clears."""
 
     agent_id: str | None = None
     friendly_name: str | None = Field(default=None, max_length=64)
     inbound: InboundChange = InboundChange()
+    sip: SipLoginChange | None = None
     price: float | None = Field(default=None, ge=0)
     metadata: dict[str, Any] = Field(default_factory=dict)
     callback_url: SecretStr | None = Field(default=None, max_length=2048)
@@ -168,10 +176,27 @@ def changed(
     if "pin" in inbound:
         pin = change.inbound.pin
         hidden["pin"] = "" if pin is None else parse_pin(pin.get_secret_value())
+    if change.sip is not None:
+        hidden |= _changed_login(change.sip, spec, kept)
+        if spec.carrier is not None:
+            values["carrier"] = {**spec.carrier, "username": change.sip.username}
     if "callback_url" in given:
         url = change.callback_url
         hidden["callback_url"] = None if url is None else url.get_secret_value()
     return replace(spec, **values), replace(kept, **hidden)
+
+
+def _changed_login(login: SipLoginChange, spec: ImportSpec, kept: ImportSecrets) -> dict[str, str]:
+    """What a new SIP login replaces: a carrier's is one for both directions."""
+    username, password = login.username, login.password.get_secret_value()
+    values: dict[str, str] = {}
+    if kept.sip_username is not None:
+        values |= {"sip_username": username, "sip_password": password}
+    if spec.ownership is Ownership.ASSERTED and kept.inbound_username is not None:
+        values |= {"inbound_username": username, "inbound_password": password}
+    if not values:
+        raise InvalidRequest("This number uses no SIP login of yours.")
+    return values
 
 
 def spec_of(request: ImportRequest, settings: Settings) -> ImportSpec:
@@ -193,6 +218,7 @@ def spec_of(request: ImportRequest, settings: Settings) -> ImportSpec:
     if request.inbound.pin is not None:
         parse_pin(request.inbound.pin.get_secret_value())
     address = _sip_address(request, settings)
+    transport = _transport(request, mode)
     if adapter.ownership is Ownership.ASSERTED:
         _require_carrier_settings(request, address)
     return ImportSpec(
@@ -210,7 +236,7 @@ def spec_of(request: ImportRequest, settings: Settings) -> ImportSpec:
         sms_enabled=request.sms_enabled,
         sip_trunk_name=request.sip.trunk_name,
         sip_address=address,
-        sip_transport=request.sip.transport,
+        sip_transport=transport,
         media_encryption=request.sip.media_encryption,
         allowed_addresses=_networks(request.sip.allowed_addresses),
         room_prefix=request.inbound.room_pattern,
@@ -220,6 +246,34 @@ def spec_of(request: ImportRequest, settings: Settings) -> ImportSpec:
         metadata=request.metadata,
         carrier=_carrier(request, settings) if adapter.ownership is Ownership.ASSERTED else None,
     )
+
+
+def _transport(request: ImportRequest, mode: RoutingMode) -> SipTransport:
+    """Returns the transport of signalling; with encrypted media it must be encrypted as well.
+
+    The keys of SRTP travel in the signalling: https://www.rfc-editor.org/rfc/rfc4568#section-7.1.1
+
+    Raises:
+        InvalidRequest: calls of this import could never be encrypted.
+    """
+    sip = request.sip
+    if sip.media_encryption is not MediaEncryption.REQUIRE:
+        return sip.transport
+    if request.provider is not ProviderName.SIP and request.supports_inbound:
+        if mode is RoutingMode.WEBHOOK:
+            raise InvalidRequest(
+                "media_encryption require needs routing_mode sip_trunk: a call that a voice "
+                "webhook sends on comes without encrypted media."
+            )
+        if request.provider is ProviderName.TELNYX:
+            # Its connections offer TLS or SRTP, not both; without TLS the keys would be read.
+            raise InvalidRequest(
+                "Telnyx cannot bring calls with encrypted signalling and media. Use "
+                "media_encryption allow."
+            )
+    if sip.transport not in (SipTransport.AUTO, SipTransport.TLS):
+        raise InvalidRequest("media_encryption require needs sip.transport tls.")
+    return SipTransport.TLS
 
 
 def _require_carrier_settings(request: ImportRequest, address: str | None) -> None:
@@ -238,7 +292,7 @@ def _carrier(request: ImportRequest, settings: Settings) -> dict[str, str]:
     """What the customer must set at the carrier; never the password again."""
     found = {
         "address": settings.livekit_sip_host,
-        "transport": request.sip.transport.value,
+        "transport": _transport(request, RoutingMode.SIP_TRUNK).value,
     }
     if request.sip.username is not None:
         found["username"] = request.sip.username

@@ -12,8 +12,9 @@ from deploy.local.processes import StackError
 #: A job as the API shows it.
 Job = dict[str, Any]
 
-FINAL: Final = frozenset({"active", "failed", "cancelled", "stuck"})
+FINAL: Final = frozenset({"active", "failed", "cancelled", "stuck", "released"})
 _WAIT_SECONDS: Final = 20
+_WAIT: Final = {"Prefer": f"wait={_WAIT_SECONDS}"}
 _HTTP_NOT_MODIFIED: Final = 304
 
 
@@ -53,12 +54,27 @@ class Caller:
         """Tells whether the API knows the key."""
         return self._http.get("/v1/imports").status_code != httpx.codes.UNAUTHORIZED
 
-    def imported_numbers(self) -> set[str]:
-        """Returns the phone numbers that are imported already."""
+    def imported_numbers(self) -> dict[str, str]:
+        """Returns the ids of the phone numbers that are imported already."""
         answer = self._http.get("/v1/phone-numbers")
         if answer.is_error:
-            return set()
-        return {number["phone_number"] for number in answer.json().get("items", ())}
+            return {}
+        items = answer.json().get("items", ())
+        return {number["phone_number"]: number["id"] for number in items}
+
+    def check(self, phone_number_id: str) -> dict[str, Any]:
+        """Returns the diagnosis of a number."""
+        return self._document(self._http.post(f"/v1/phone-numbers/{phone_number_id}/check"))
+
+    def repair(self, phone_number_id: str) -> dict[str, Any]:
+        """Has a number put right; returns the number, or the job if it takes longer."""
+        path = f"/v1/phone-numbers/{phone_number_id}/check"
+        return self._document(self._http.post(path, params={"repair": True}, headers=_WAIT))
+
+    def release(self, phone_number_id: str) -> Job:
+        """Gives a number back; returns the job."""
+        path = f"/v1/phone-numbers/{phone_number_id}"
+        return self._document(self._http.delete(path, headers=_WAIT))
 
     def close(self) -> None:
         """Closes the connections."""

@@ -16,6 +16,7 @@ from rich.markup import escape
 from deploy.local.caller import Caller, Job
 from deploy.local.progress import Board
 from deploy.local.sandbox_account import (
+    UNTOUCHED_VOICE_URL,
     PlivoAccount,
     TelnyxAccount,
     TwilioAccount,
@@ -33,6 +34,7 @@ SIDE_BY_SIDE: Final = ("+12025550123", "+13105550142")
 TELNYX: Final = "+13125550110"
 PLIVO: Final = "+13125550120"
 CARRIER: Final = "+442079460123"
+CALLER: Final = "+12025550199"
 NOT_OWNED: Final = "+12125550199"
 REFUSED: Final = "+13105550177"
 #: Twilio refuses the last write of an import, when all else has been set up.
@@ -117,6 +119,18 @@ class _Demonstration:
             ],
             show_records=False,
         )
+        _title(self._console, "Would they ring? A call to each, as its vendor treats it")
+        self._call_each(
+            [
+                ("twilio", self._account.sid, FIRST),
+                ("twilio", self._account.sid, webhook),
+                ("twilio", self._account.sid, trunk),
+                ("telnyx", self._telnyx.id, TELNYX),
+                ("plivo", self._plivo.auth_id, PLIVO),
+            ]
+        )
+        _title(self._console, f"Somebody points {FIRST} elsewhere: check, repair, release")
+        self._look_after(FIRST)
         _title(self._console, f"An import that must fail: {NOT_OWNED} is not in this account")
         self._import_badly(NOT_OWNED, "number_not_owned")
         _title(self._console, f"Another: Twilio refuses the write that moves calls of {REFUSED}")
@@ -142,6 +156,42 @@ class _Demonstration:
                 continue
             with self._caller() as caller:
                 _json(self._console, "The number", caller.number(job["phone_number_id"]))
+
+    def _call_each(self, lines: Sequence[tuple[str, str, str]]) -> None:
+        for vendor, account, number in lines:
+            call = {"vendor": vendor, "account": account, "number": number, "from": CALLER}
+            trace = self._sandbox("POST", "calls", call)
+            asked = [step for step in trace["steps"] if step["kind"] == "webhook"]
+            way = "our voice webhook" if asked else "its SIP trunk"
+            if trace["outcome"] == "agent":
+                room = trace["room_prefix"]
+                _say(self._console, f"{number} at {vendor}: by {way} to LiveKit, room {room}…")
+            else:
+                self._complain(f"{number} does not ring: {trace['outcome']}, {trace['reason']}")
+
+    def _look_after(self, number: str) -> None:
+        elsewhere = {
+            "vendor": "twilio",
+            "account": self._account.sid,
+            "phone_number": number,
+            "set": {"voice_url": "https://somebody.example.com/voice"},
+        }
+        self._sandbox("POST", "edit", elsewhere)
+        with self._caller() as caller:
+            number_id = caller.imported_numbers()[number]
+            found = caller.check(number_id)
+            _say(self._console, f"{found['verdict']}: {found['summary']}")
+            repaired = caller.repair(number_id)
+            _say(self._console, f"the repair is {repaired['status']}")
+            _say(self._console, f"checked again: {caller.check(number_id)['summary']}")
+            released = caller.release(number_id)
+        account = self._sandbox("GET", "state")["twilio"]["accounts"][self._account.sid]
+        back = account["numbers"][number]["voice_url"]
+        _say(self._console, f"the release is {released['status']}; calls go to {back} again")
+        if (found["verdict"], repaired["status"]) != ("drifted", "active"):
+            self._complain(f"{number} was not found drifted, or not repaired")
+        if released["status"] != "released" or back != UNTOUCHED_VOICE_URL:
+            self._complain(f"{number} was not given back as it was")
 
     def _import_badly(self, phone_number: str, expected: str | None = None) -> None:
         before = self._sandbox("GET", "state")

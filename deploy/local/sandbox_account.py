@@ -42,10 +42,12 @@ class TelnyxAccount:
     api_key: str
     webhook_private_key: str
     phone_number: str
+    id: str = "telnyx-demo"
 
     def seed(self) -> dict[str, Any]:
         """Returns the account as the sandbox wants it."""
         account = {
+            "id": self.id,
             "api_key": self.api_key,
             "webhook_private_key": self.webhook_private_key,
             "rules": {"null_unassigns": True},

@@ -104,14 +104,16 @@ class Numbers(Part):
         described = replace(
             before, friendly_name=spec.friendly_name, price=spec.price, metadata=spec.metadata
         )
-        stays = spec == described and hidden.pin == kept.pin
+        same = replace(hidden, pin=kept.pin, callback_url=kept.callback_url) == kept
+        stays = spec == described and same and hidden.pin == kept.pin
         self._audit(caller, "number.change", number_id)
         if not stays:
             job_id = uuid7()
             self._jobs.submit_change(
                 NewChange(
                     id=job_id,
-                    kind=JobKind.REBIND,
+                    # Another login is the trunks' business.
+                    kind=JobKind.REBIND if same else JobKind.REPAIR,
                     organization_id=caller.organization_id,
                     api_key_id=caller.key_id,
                     phone_number_id=number.id,
