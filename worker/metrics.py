@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 STEP_SECONDS = Histogram(
     "trunkline_step_seconds",
@@ -24,6 +24,16 @@ CHECKS = Counter(
 )
 DRIFT_FOUND = Counter(
     "trunkline_drift_found_total", "Numbers that a periodic check found changed", ["provider"]
+)
+NUMBERS_DRIFTED = Gauge(
+    "trunkline_numbers_drifted", "Active numbers last found changed by a check", ["provider"]
+)
+JOBS_STUCK = Gauge("trunkline_jobs_stuck", "Jobs that wait for an operator", ["kind"])
+NOTIFICATIONS_PENDING = Gauge(
+    "trunkline_notifications_pending", "Notifications that are not delivered and not given up"
+)
+NOTIFICATIONS_LATE = Gauge(
+    "trunkline_notifications_late_seconds", "For how long the oldest due notification has been due"
 )
 SUBMITS = Counter("trunkline_submits_total", "Imports accepted", ["provider"])
 NOTIFICATIONS = Counter(

@@ -10,12 +10,16 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
+import structlog
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from api_stub.auth import Front
 from api_stub.routes._core import answer
+from worker.service import DATABASE_ERRORS
+
+_log = structlog.get_logger()
 
 router = APIRouter(tags=["health"])
 
@@ -76,6 +80,10 @@ def read_readiness(service: Front) -> Response:
 
 
 @router.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
-def read_metrics() -> Response:
-    """Returns this process's metrics: counts and durations by route, status and provider."""
+def read_metrics(service: Front) -> Response:
+    """Returns this process's counts and durations, and what the database counts for all of them."""
+    try:
+        service.count_for_operators()
+    except DATABASE_ERRORS:
+        _log.warning("database unavailable, its counts are those of before")
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -39,7 +39,8 @@ class Line:
     def __init__(self, rig: Rig, order: Order) -> None:
         self.rig = rig
         self.order = order
-        self.before = self.account()
+        #: What the vendor held before anything was done; a SIP carrier cannot be asked.
+        self.before: Any = None if order.vendor == "sip" else self.account()
         self.id = ""
         self.import_id = ""
 
@@ -494,3 +495,57 @@ def test_an_account_lists_its_numbers_and_which_can_be_imported(rig: Rig, vendor
     after = line.ask("GET", path)
     assert after["items"][0]["refusal"]["code"] == "number_already_imported"
     assert after["next_cursor"] is None
+
+
+# A SIP carrier: no API, a login that its customer may change
+
+
+def test_a_carriers_number_is_checked_repaired_rebound_and_released(rig: Rig) -> None:
+    number, sip = "+442079460199", {"username": "acme", "password": "planted-sip-password"}
+    order = Order(
+        vendor="sip",
+        account="",
+        number=number,
+        body={
+            "phone_number": number,
+            "provider": "sip",
+            "sip": {**sip, "address": "sip.example.com"},
+        },
+    )
+
+    def call(password: str) -> Any:
+        livekit = "sandbox.sip.livekit.example;transport=tcp"
+        carrier = {"vendor": "sip", "number": number, "from": CALLER, "address": livekit}
+        return rig.control("calls", {**carrier, "username": "acme", "password": password})
+
+    line = Line(rig, order)
+    preflight = line.ask("POST", "/v1/imports/preflight", json=dict(order.body))
+    assert preflight["importable"]
+    assert "planted-sip-password" not in str(preflight)
+    line.bring_in()
+    path = f"/v1/phone-numbers/{line.id}"
+    assert call("planted-sip-password")["outcome"] == "agent"
+    assert line.check()["verdict"] == "ok"
+
+    made = line.objects()
+    trunk = api.DeleteSIPTrunkRequest(sip_trunk_id=made["livekit_inbound_trunk"])
+    line.livekit(lambda client: client.delete_trunk(trunk))
+    assert call("planted-sip-password")["outcome"] != "agent"
+    assert line.check()["verdict"] == "drifted"
+    line.repair()
+    assert call("planted-sip-password")["outcome"] == "agent"
+
+    other = agent(rig, "carrier-agent")
+    line.ask("PATCH", path, json={"agent_id": other}, headers=WAIT)
+    assert call("planted-sip-password")["agent_name"] == "carrier-agent"
+
+    login = {"username": "acme", "password": "another-sip-password"}
+    line.ask("PATCH", path, json={"sip": login}, headers=WAIT)
+    assert call("planted-sip-password")["outcome"] != "agent"
+    assert call("another-sip-password")["agent_name"] == "carrier-agent"
+    assert line.check()["verdict"] == "ok"
+
+    assert line.release()["status"] == "released"
+    assert call("another-sip-password")["outcome"] != "agent"
+    livekit = rig.sandbox.get("/_sandbox/state").json()["livekit"]
+    assert number not in str(livekit)

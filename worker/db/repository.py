@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, Select, delete, exc, or_, select, text, update
+from sqlalchemy import Connection, Engine, Row, Select, delete, exc, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.db.models import Credential, ImportJob, JobStep, PhoneNumber
@@ -130,6 +130,16 @@ class JobRepository:
         )
         with self._engine.connect() as connection:
             return connection.execute(query).scalar()
+
+    def count_stuck(self) -> dict[str, int]:
+        """Returns, by kind, how many jobs wait for an operator."""
+        query = (
+            select(ImportJob.kind, func.count())
+            .where(ImportJob.state.in_(OPEN), ImportJob.state == JobState.STUCK)
+            .group_by(ImportJob.kind)
+        )
+        with self._engine.connect() as connection:
+            return dict(connection.execute(query).tuples().all())
 
     # Submitting
 

@@ -7,6 +7,7 @@ did not exist, except where a published contract names the difference.
 
 from __future__ import annotations
 
+from worker import metrics
 from worker.celery_app import Sender, ping_broker
 from worker.db.directory import CredentialRecord, Directory
 from worker.db.engine import DATABASE_ERRORS, make_engine, migrate
@@ -17,6 +18,8 @@ from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.diagnosis import Diagnosis
 from worker.domain.access import PERMISSIONS, Caller, Permission, Role
+from worker.domain.job import JobKind
+from worker.domain.values import ProviderName
 from worker.intake import (
     ImportRequest,
     InboundSettings,
@@ -96,6 +99,20 @@ class Service(Imports, Numbers, Calls, Checks, CredentialRequests, Signing, Tena
         Safe to repeat: yes, also after it was interrupted.
         """
         return sum(self._directory.reseal_all(self._vault.reseal))
+
+    def count_for_operators(self) -> None:
+        """Sets the gauges of what the database counts: drifted numbers, stuck jobs, notifications.
+
+        Safe to repeat: yes, also by several processes; each shows the same.
+        """
+        drifted, stuck = self._numbers.count_drifted(), self._jobs.count_stuck()
+        for provider in ProviderName:
+            metrics.NUMBERS_DRIFTED.labels(provider).set(drifted.get(provider, 0))
+        for kind in JobKind:
+            metrics.JOBS_STUCK.labels(kind).set(stuck.get(kind, 0))
+        backlog = self._notifications.backlog()
+        metrics.NOTIFICATIONS_PENDING.set(backlog.pending)
+        metrics.NOTIFICATIONS_LATE.set(backlog.oldest_due_seconds)
 
     def check_readiness(self) -> dict[str, str | None]:
         """Returns, for the database and the broker, None or what is wrong."""
