@@ -18,6 +18,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 
 from api_stub import callbacks, problems
+from api_stub.dialects import DIALECTS
 from api_stub.middleware import BodyLimit, RequestLog
 from api_stub.routes import credentials, health, imports, numbers, signing
 from api_stub.routes._looking import LOOKING_THREADS
@@ -97,6 +98,8 @@ def build(service: Service, *, threads: int) -> FastAPI:
     app.state.lookers = CapacityLimiter(LOOKING_THREADS)
     for part in (imports, credentials, numbers, signing, health, callbacks):
         app.include_router(part.router)
+    for dialect in DIALECTS.values():
+        app.include_router(dialect)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     problems.install(app)
     app.add_middleware(BodyLimit)

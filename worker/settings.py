@@ -110,6 +110,10 @@ class Settings(BaseSettings):
     #: reachable from inside.
     self_test_base_url: str | None = None
 
+    #: What callers of the Ravan dialect are told a minute costs, in cents; nothing is charged.
+    price_per_minute_inbound: int = Field(default=0, ge=0)
+    price_per_minute_outbound: int = Field(default=0, ge=0)
+
     #: Connections a process keeps to Postgres, and how many more it may open under load.
     database_pool_size: int = Field(default=10, ge=1)
     database_max_overflow: int = Field(default=20, ge=0)

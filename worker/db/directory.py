@@ -199,6 +199,22 @@ class Directory:
             rows = connection.execute(query.order_by(Credential.id.desc()).limit(limit))
             return [_read(CredentialRecord, row) for row in rows]
 
+    def newest_credential(self, organization_id: UUID, provider: str) -> UUID | None:
+        """Returns the id of an organisation's newest stored account at a provider."""
+        query = (
+            select(Credential.id)
+            .where(
+                Credential.organization_id == organization_id,
+                Credential.provider == provider,
+                Credential.stored,
+                Credential.deleted_at.is_(None),
+            )
+            .order_by(Credential.id.desc())
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar()
+
     def delete_credential(self, credential_id: UUID) -> None:
         """Forgets a stored credential's secret.
 

@@ -89,6 +89,12 @@ class Service(Imports, Numbers, Calls, Checks, CredentialRequests, Signing, Tena
             sender=Sender(),
         )
 
+    @property
+    def prices_per_minute(self) -> tuple[int, int]:
+        """What a minute costs, inbound and outbound, in cents, as the operator set it."""
+        settings = self._settings
+        return settings.price_per_minute_inbound, settings.price_per_minute_outbound
+
     def close(self) -> None:
         """Closes the connections to the database; the next call opens new ones."""
         self._directory.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 from worker.db.directory import CredentialRecord
 from worker.domain.access import Caller, Permission
+from worker.domain.errors import CredentialNotFound
 from worker.domain.values import ProviderName, format_id
 from worker.intake import parse_credentials
 from worker.service._core import Part, cursor_of
@@ -67,3 +68,18 @@ class CredentialRequests(Part):
         record = self._owned_credential(caller, credential_id)
         self._directory.delete_credential(record.id)
         self._audit(caller, "credential.delete", credential_id)
+
+    def stored_account(self, caller: Caller, provider: ProviderName) -> str:
+        """Returns the id of the account that the organisation stored last for a provider.
+
+        Raises:
+            CredentialNotFound: it has stored none.
+        """
+        caller.require(Permission.READ)
+        found = self._directory.newest_credential(caller.organization_id, provider)
+        if found is None:
+            raise CredentialNotFound(
+                f"This organisation has stored no {provider} account. Store one with "
+                "POST /v1/credentials."
+            )
+        return format_id("cred", found)

@@ -1,0 +1,1 @@
+"""The cases of every contract: what its document says, as tables."""
