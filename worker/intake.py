@@ -55,7 +55,7 @@ def _either_case(name: str) -> AliasChoices:
     return AliasChoices(name, to_camel(name))
 
 
-class _Input(BaseModel):
+class Input(BaseModel):
     """What callers send: unknown fields are refused, camelCase is accepted."""
 
     model_config = ConfigDict(
@@ -67,7 +67,7 @@ class _Input(BaseModel):
     )
 
 
-class SipSettings(_Input):
+class SipSettings(Input):
     """The carrier's or the caller's own SIP trunk."""
 
     trunk_name: str | None = Field(default=None, max_length=64)
@@ -79,7 +79,7 @@ class SipSettings(_Input):
     allowed_addresses: tuple[str, ...] = Field(default=(), max_length=64)
 
 
-class InboundSettings(_Input):
+class InboundSettings(Input):
     """What happens to inbound calls."""
 
     room_pattern: str = Field(default="call-", min_length=1, max_length=64)
@@ -90,7 +90,7 @@ class InboundSettings(_Input):
     voicemail_message: str | None = Field(default=None, max_length=1000)
 
 
-class ImportRequest(_Input):
+class ImportRequest(Input):
     """One import, as its caller asks for it."""
 
     phone_number: str = Field(examples=["+14155550100"])
@@ -121,7 +121,7 @@ class ImportRequest(_Input):
     )
 
 
-class InboundChange(_Input):
+class InboundChange(Input):
     """What of the inbound calls is to change; what is left out stays."""
 
     room_pattern: str = Field(default="call-", min_length=1, max_length=64)
@@ -130,14 +130,14 @@ class InboundChange(_Input):
     voicemail_message: str | None = Field(default=None, max_length=1000)
 
 
-class SipLoginChange(_Input):
+class SipLoginChange(Input):
     """Another login of the caller's own SIP trunk."""
 
     username: str = Field(min_length=1, max_length=255)
     password: SecretStr = Field(min_length=1, max_length=255)
 
 
-class NumberChange(_Input):
+class NumberChange(Input):
     """What of a number is to change: what is left out stays, null clears."""
 
     agent_id: str | None = None
