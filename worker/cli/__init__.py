@@ -1,7 +1,7 @@
-"""The ``trunkline`` command: imports and their state in a terminal, and an operator's chores.
+"""The ``trunkline`` command: numbers, imports and accounts in a terminal, and an operator's chores.
 
-It works on the database that the environment names, as the API does. Exit codes: 0 done, 1 the
-import failed or something is unreachable, 2 wrong usage or settings, 3 not final yet.
+It works on the database that the environment names, as the API does. Exit codes: 0 done, 1 failed,
+refused, drifted or unreachable, 2 wrong usage or settings, 3 not final yet.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import sys
 import typer
 
 from worker.cli._core import AT_EXIT, Exit, complain
+from worker.cli.checks import check
+from worker.cli.credentials import credentials
 from worker.cli.doctor import doctor
-from worker.cli.imports import import_number, status
+from worker.cli.imports import import_number, preflight, status
+from worker.cli.numbers import change, events, numbers, release
 from worker.cli.operations import admin, keys
 from worker.db.engine import DATABASE_ERRORS
 from worker.domain.errors import TrunklineError
@@ -23,8 +26,15 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(preflight)
 app.command("import")(import_number)
 app.command()(status)
+app.command()(numbers)
+app.command()(check)
+app.command()(change)
+app.command()(release)
+app.command()(events)
+app.add_typer(credentials, name="credentials")
 app.add_typer(keys, name="keys")
 app.add_typer(admin, name="admin")
 app.command()(doctor)

@@ -20,7 +20,12 @@ from worker.settings import Settings
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Tells what is reachable and what is not, and what to do about it."""
+    """Tells what is reachable and what is not, and what to do about it.
+
+    Exit codes: 0 everything is, 1 something is not, 2 wrong settings.
+
+    Example: trunkline doctor
+    """
     settings = settings_of_environment()
     found = {name: _examine(check, settings) for name, check in _CHECKS.items()}
     if as_json:

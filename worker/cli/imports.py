@@ -1,39 +1,61 @@
-"""Imports: begin one, and see how far it is."""
+"""Imports: what one would do, begin one, and see how far it is."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
-from worker.cli._core import AsJson, Exit, Organization, acting, fail
+from worker.cli._core import (
+    AsJson,
+    CredentialsFile,
+    Exit,
+    Organization,
+    Provider,
+    Wait,
+    acting,
+    complain,
+    fail,
+    read_credentials,
+    say,
+    show_json,
+    show_table,
+    shown,
+    warn,
+)
 from worker.cli._jobs import finish, follow
-from worker.domain.values import ProviderName, RoutingMode
-from worker.service import ImportRequest, explain
+from worker.domain.values import RoutingMode
+from worker.service import ImportRequest, Preflight, explain
+
+Number = Annotated[str, typer.Argument(help="In E.164 format, such as +14155550100.")]
+CredentialId = Annotated[
+    str | None, typer.Option(help="A stored credential, such as cred_….", show_default=False)
+]
+Credentials = Annotated[typer.FileText | None, CredentialsFile]
+Mode = Annotated[
+    RoutingMode | None,
+    typer.Option(help="How calls reach LiveKit; webhook, where the provider knows it."),
+]
+AgentId = Annotated[str | None, typer.Option(help="The agent that answers.")]
+FriendlyName = Annotated[str | None, typer.Option(help="A label.")]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Replace a foreign routing; it is put back later.")
+]
 
 
 def import_number(
-    phone_number: Annotated[str, typer.Argument(help="In E.164 format, such as +14155550100.")],
+    phone_number: Number,
     organization: Organization,
-    provider: Annotated[ProviderName, typer.Option(help="Where the number was bought.")],
-    credential_id: Annotated[
-        str | None, typer.Option(help="A stored credential, such as cred_….")
-    ] = None,
-    credentials: Annotated[
-        typer.FileText | None,
-        typer.Option(help="A JSON file with the provider's credentials; - reads standard input."),
-    ] = None,
-    mode: Annotated[RoutingMode, typer.Option(help="How calls reach LiveKit.")] = (
-        RoutingMode.WEBHOOK
-    ),
-    agent_id: Annotated[str | None, typer.Option(help="The agent that answers.")] = None,
-    friendly_name: Annotated[str | None, typer.Option(help="A label.")] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace a foreign routing; it is put back later.")
-    ] = False,
-    wait: Annotated[bool, typer.Option(help="Follow the import until it ends.")] = True,
+    provider: Provider,
+    credential_id: CredentialId = None,
+    credentials: Credentials = None,
+    mode: Mode = None,
+    agent_id: AgentId = None,
+    friendly_name: FriendlyName = None,
+    replace: Replace = False,
+    wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Imports one number and follows it.
@@ -41,37 +63,65 @@ def import_number(
     The credentials come from a file or standard input, never from an argument: other users of the
     machine can read arguments.
 
+    Exit codes: 0 active, 1 failed or refused, 2 wrong usage, 3 not final yet.
+
     Example: trunkline import +14155550100 -o Acme --provider twilio --credentials account.json
     """
-    values = None if credentials is None else _read_json(credentials)
+    values = {
+        "phone_number": phone_number,
+        "provider": provider,
+        "credential_id": credential_id,
+        "routing_mode": mode,
+        "agent_id": agent_id,
+        "friendly_name": friendly_name,
+        "replace_existing_routing": replace,
+    }
+    request = _request(values, credentials)
     service, caller = acting(organization)
-    try:
-        request = ImportRequest(
-            phone_number=phone_number,
-            provider=provider,
-            credential_id=credential_id,
-            credentials=values,
-            routing_mode=mode,
-            agent_id=agent_id,
-            friendly_name=friendly_name,
-            replace_existing_routing=replace,
-        )
-    except ValidationError as error:
-        fail(explain(error), Exit.USAGE)
     job = service.submit(caller, request).job
     if wait:
         job = follow(service, caller, job, quiet=as_json)
     finish(job, as_json=as_json)
 
 
-def _read_json(file: typer.FileText) -> dict[str, Any]:
-    try:
-        values = json.load(file)
-    except json.JSONDecodeError:
-        fail("the credentials file is not JSON", Exit.USAGE)
-    if not isinstance(values, dict):
-        fail("the credentials file must hold one JSON object", Exit.USAGE)
-    return values
+def preflight(
+    phone_number: Number,
+    organization: Organization,
+    provider: Provider,
+    credential_id: CredentialId = None,
+    credentials: Credentials = None,
+    mode: Mode = None,
+    agent_id: AgentId = None,
+    friendly_name: FriendlyName = None,
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tells what an import would change, and everything that would refuse it; changes nothing.
+
+    Takes what `trunkline import` takes.
+
+    Exit codes: 0 importable, 1 refused or the provider is unreachable, 2 wrong usage.
+
+    Example: trunkline preflight +14155550100 -o Acme --provider twilio --credentials account.json
+    """
+    values = {
+        "phone_number": phone_number,
+        "provider": provider,
+        "credential_id": credential_id,
+        "routing_mode": mode,
+        "agent_id": agent_id,
+        "friendly_name": friendly_name,
+        "replace_existing_routing": replace,
+    }
+    request = _request(values, credentials)
+    service, caller = acting(organization)
+    found = service.preflight(caller, request)
+    if as_json:
+        show_json(_preflight_json(found))
+    else:
+        _show_preflight(phone_number, found)
+    if found.refusals:
+        raise typer.Exit(Exit.FAILED)
 
 
 def status(
@@ -80,7 +130,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow until it ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Shows an import, step by step.
+    """Shows an import, a release or another job, step by step.
+
+    Exit codes: 0 active or released, 1 failed, 2 wrong usage, 3 not final yet.
 
     Example: trunkline status imp_0190… -o Acme --watch
     """
@@ -89,3 +141,57 @@ def status(
     if watch:
         job = follow(service, caller, job, quiet=as_json)
     finish(job, as_json=as_json)
+
+
+def _request(values: Mapping[str, Any], credentials: typer.FileText | None) -> ImportRequest:
+    secret = None if credentials is None else read_credentials(credentials)
+    try:
+        return ImportRequest(**values, credentials=secret)
+    except ValidationError as error:
+        fail(explain(error), Exit.USAGE)
+
+
+def _show_preflight(phone_number: str, found: Preflight) -> None:
+    for change in found.changes:
+        say(f"{change.action} {change.where} {change.object} ({change.step})", style="bold")
+        begins = change.action == "update"
+        columns = ("  field", "from", "to") if begins else ("  field", "to")
+        rows = [
+            (f"  {one.field}", *([shown(one.before)] if begins else []), shown(one.after))
+            for one in change.fields
+        ]
+        if rows:
+            show_table(columns, rows)
+        say("")
+    warn(found.warnings)
+    for refusal in found.refusals:
+        where = "" if refusal.step is None else f" at {refusal.step}"
+        complain(f"{refusal.error.code}{where}: {refusal.error.message}")
+    verdict = "would be refused" if found.refusals else "can be imported"
+    say(
+        f"{phone_number} {verdict}; nothing was changed", style="red" if found.refusals else "green"
+    )
+
+
+def _preflight_json(found: Preflight) -> dict[str, Any]:
+    return {
+        "importable": not found.refusals,
+        "refusals": [
+            {"code": one.error.code, "message": one.error.message, "step": one.step}
+            for one in found.refusals
+        ],
+        "warnings": found.warnings,
+        "changes": [
+            {
+                "where": change.where,
+                "object": change.object,
+                "action": change.action,
+                "step": change.step,
+                "fields": [
+                    {"field": one.field, "from": one.before, "to": one.after}
+                    for one in change.fields
+                ],
+            }
+            for change in found.changes
+        ],
+    }

@@ -26,7 +26,12 @@ admin = typer.Typer(help="Schema, organisations, API keys and agents.", no_args_
 
 @keys.command("new")
 def new_key() -> None:
-    """Prints a new encryption key, to be put first in TRUNKLINE_VAULT_KEYS."""
+    """Prints a new encryption key, to be put first in TRUNKLINE_VAULT_KEYS.
+
+    Exit codes: 0 done.
+
+    Example: trunkline keys new
+    """
     typer.echo(Fernet.generate_key().decode())
 
 
@@ -35,6 +40,10 @@ def rotate() -> None:
     """Seals every stored secret with the first key of TRUNKLINE_VAULT_KEYS; repeatable.
 
     Afterwards the older keys may be removed from the setting.
+
+    Exit codes: 0 done, 1 a key is missing, 2 wrong settings.
+
+    Example: trunkline keys rotate
     """
     service = open_service()
     try:
@@ -46,7 +55,12 @@ def rotate() -> None:
 
 @admin.command("migrate")
 def migrate() -> None:
-    """Brings the database schema up to date; repeatable."""
+    """Brings the database schema up to date; repeatable.
+
+    Exit codes: 0 done, 1 the database is unreachable, 2 wrong settings.
+
+    Example: trunkline admin migrate
+    """
     migrate_database(settings_of_environment())
     typer.echo("The schema is up to date.")
 
@@ -57,7 +71,12 @@ def bootstrap(
     role: Annotated[Role, typer.Option(help="What the key may do.")] = Role.ADMIN,
     as_json: AsJson = False,
 ) -> None:
-    """Makes an organisation, if there is none of that name, and an API key, shown this once."""
+    """Makes an organisation, if there is none of that name, and an API key, shown this once.
+
+    Exit codes: 0 done, 1 the database is unreachable, 2 wrong usage or settings.
+
+    Example: trunkline admin bootstrap -o Acme
+    """
     service = open_service()
     organization_id, key = service.bootstrap(organization, role=role)
     if as_json:
@@ -76,6 +95,11 @@ def create_agent(
         str, typer.Option(help="The agent_name under which its workers register at LiveKit.")
     ],
 ) -> None:
-    """Makes an agent that imports can name; prints its id."""
+    """Makes an agent that imports can name; prints its id.
+
+    Exit codes: 0 done, 1 there is no such organisation, 2 wrong usage or settings.
+
+    Example: trunkline admin create-agent "Front desk" -o Acme --dispatch-name front-desk
+    """
     service, caller = acting(organization)
     typer.echo(service.create_agent(caller, name=name, dispatch_name=dispatch_name))
