@@ -141,7 +141,11 @@ def test_a_release_gives_back_what_was_there_after_a_yes(rig: Rig) -> None:
 def test_a_release_nobody_waits_for_is_followed_later(rig: Rig) -> None:
     customer = rig.customer()
     number_id = brought_in(rig, customer)
+    about = {"vendor": "twilio", "account": customer.sid}
+    rig.fault(**about, action="hold", when="before", times=None)
     begun = piped(rig, "release", number_id, "--yes", "--no-wait", "--json")
+    rig.sandbox.delete("/_sandbox/faults")
+    rig.control("holds/release", {"proceed": True})
     assert (begun.code, begun.json["kind"]) == (3, "release")
     assert begun.json["phone_number_id"] == number_id
     done = piped(rig, "status", begun.json["id"], "--watch", "--json")
