@@ -64,6 +64,19 @@ class Numbers:
             rows = connection.execute(query.order_by(PhoneNumber.id.desc()).limit(limit))
             return [read_number(row) for row in rows]
 
+    def list_held_by_e164(self, organization_id: UUID, e164: str) -> list[NumberRecord]:
+        """Returns an organisation's active numbers that are dialled so: a proven, an asserted one.
+
+        An asserted claim blocks no proven owner, so there may be both.
+        """
+        query = select(PhoneNumber.__table__).where(
+            PhoneNumber.organization_id == organization_id,
+            PhoneNumber.e164 == e164,
+            PhoneNumber.status.in_(_HELD),
+        )
+        with self._engine.connect() as connection:
+            return [read_number(row) for row in connection.execute(query.order_by(PhoneNumber.id))]
+
     def activate(
         self,
         job_id: UUID,
