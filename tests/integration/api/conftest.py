@@ -47,7 +47,7 @@ _serial = itertools.count(1)
 
 
 def new_number() -> str:
-    return f"+1415{5550000 + next(_serial):07}"
+    return f"+1415{5560000 + next(_serial):07}"
 
 
 def new_request(**changes: Any) -> dict[str, Any]:
