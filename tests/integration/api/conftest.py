@@ -22,20 +22,22 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from deploy.local.environment import child_environment
+from deploy.local.environment import child_environment, sandbox_vendors
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.service import Service as Process
 from deploy.local.services import Surroundings, api
 from deploy.local.waiting import LOOPBACK, free_port, wait_until
+from deploy.sandbox.thread import running
 from tests.conftest import make_settings
 from worker.db.claims import Claims
 from worker.db.engine import make_engine
 from worker.db.numbers import Numbers
 from worker.db.records import Claim, JobRecord
 from worker.db.repository import JobRepository
+from worker.db.vault import Vault
 from worker.domain.errors import TrunklineError, UndoFailed
 from worker.domain.job import StepName
-from worker.domain.values import parse_id
+from worker.domain.values import Routing, parse_id
 from worker.service import Role, Service, migrate_database
 from worker.settings import Settings
 
@@ -103,6 +105,7 @@ class Platform:
     settings: Settings
     process: Process
     url: str
+    sandbox_url: str
     broker_port: int
     engine: Engine
     service: Service
@@ -173,6 +176,24 @@ class Platform:
         assert isinstance(claim, Claim), claim
         return claim
 
+    @property
+    def vault(self) -> Vault:
+        return Vault(self.settings.vault_keys)
+
+    def find(self, import_id: str, original: Routing) -> None:
+        """Does the steps until the number and its routing are known."""
+        for step in (StepName.VALIDATE_CREDENTIALS, StepName.CHECK_OWNERSHIP):
+            claim = self.begin(import_id, step)
+            found = step is StepName.CHECK_OWNERSHIP
+            sealed = self.vault.seal({"routing": original.to_json()}) if found else None
+            self.claims.finish_step(claim, output={}, sealed=sealed)
+
+    def control(self, command: str, body: Any) -> None:
+        """Seeds the sandbox, or scripts a fault of it."""
+        url = f"{self.sandbox_url}/_sandbox/{command}"
+        answer = httpx.post(url, json=body, timeout=10, trust_env=False)
+        assert answer.is_success, answer.text
+
     def finish_all(self, import_id: str, **output: Any) -> None:
         """Does every step, so that the import becomes active."""
         for step in StepName:
@@ -228,6 +249,12 @@ def environment(settings: Settings) -> dict[str, str]:
         "LIVEKIT_API_KEY": settings.livekit_api_key,
         "LIVEKIT_API_SECRET": settings.livekit_api_secret.get_secret_value(),
         "LIVEKIT_SIP_URI": settings.livekit_sip_uri,
+        "TRUNKLINE_SELF_TEST": str(settings.self_test).lower(),
+        **{
+            name: getattr(settings, name.lower())
+            for name in sandbox_vendors("", "")
+            if name.endswith("_BASE_URL") and getattr(settings, name.lower()) is not None
+        },
     }
 
 
@@ -242,13 +269,23 @@ def api_process(settings: Settings, directory: Path, url: str) -> Process:
 
 
 @pytest.fixture(scope="session")
+def sandbox() -> Iterator[str]:
+    with running() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def platform(
-    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+    postgres: EmbeddedPostgres, sandbox: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Platform]:
     postgres.create_database("api")
     broker_port = free_port()
     settings = make_settings(
-        postgres.url("api"), broker_url=SecretStr(f"redis://{LOOPBACK}:{broker_port}/0")
+        postgres.url("api"),
+        broker_url=SecretStr(f"redis://{LOOPBACK}:{broker_port}/0"),
+        # What the self-test calls is nobody's name.
+        self_test=False,
+        **sandbox_vendors(sandbox, "sandbox-secret-that-is-long-enough"),
     )
     url = f"http://{LOOPBACK}:{free_port()}"
     process = api_process(settings, tmp_path_factory.mktemp("api"), url)
@@ -263,6 +300,7 @@ def platform(
         settings=settings,
         process=process,
         url=url,
+        sandbox_url=sandbox,
         broker_port=broker_port,
         engine=engine,
         service=Service.from_settings(settings),
