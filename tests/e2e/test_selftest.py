@@ -82,11 +82,12 @@ def test_where_somebody_else_answers(stranger: str) -> None:
 
 
 def test_where_the_public_name_leads_nowhere() -> None:
+    # Reserved never to exist: https://www.rfc-editor.org/rfc/rfc2606
+    nowhere = "https://voice.trunkline.invalid"
     env = {
         **QUICK,
-        # Reserved never to exist: https://www.rfc-editor.org/rfc/rfc2606
-        "TRUNKLINE_PUBLIC_BASE_URL": "https://voice.trunkline.invalid",
-        "TRUNKLINE_SELF_TEST_BASE_URL": "",
+        "TRUNKLINE_PUBLIC_BASE_URL": nowhere,
+        "TRUNKLINE_SELF_TEST_BASE_URL": nowhere,
     }
     with running(without={"flower"}, env=env) as rig:
         _refuses_every_vendor(rig, "its host cannot be found or reached")
