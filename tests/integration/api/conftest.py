@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Barrier
 from typing import Any, Final
@@ -121,8 +123,38 @@ class Platform:
     def client(self, **headers: str) -> httpx.Client:
         # One transport for all: making one costs more than a whole test.
         return httpx.Client(
-            base_url=self.url, headers=headers, timeout=30, transport=self._transport
+            base_url=self.url,
+            headers=headers,
+            timeout=30,
+            transport=self._transport,
+            event_hooks={"response": [self._is_documented]},
         )
+
+    @cached_property
+    def operations(self) -> list[tuple[str, re.Pattern[str], dict[str, Any]]]:
+        """Method, path and description of every route, from the OpenAPI document."""
+        document = httpx.get(f"{self.url}/openapi.json", trust_env=False).json()
+        return [
+            (method.upper(), re.compile(re.sub(r"{[a-z_]+}", "[^/]+", path)), operation)
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+        ]
+
+    def _is_documented(self, answer: httpx.Response) -> None:
+        """Every answer of every test has a status that its route lists."""
+        for method, path, operation in self.operations:
+            asked = answer.request
+            if method != asked.method or path.fullmatch(asked.url.path) is None:
+                continue
+            listed = set(operation["responses"]) - {"default"}
+            # What stands before all routes refuses a body that none of them asked for.
+            unasked = answer.status_code == 413 and "requestBody" not in operation
+            assert str(answer.status_code) in listed or unasked, (
+                method,
+                path.pattern,
+                answer.status_code,
+            )
+            return
 
     def tenant(self) -> Tenant:
         name = f"Tenant {next(_serial)}"
