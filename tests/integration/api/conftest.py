@@ -47,6 +47,9 @@ PROJECT: Final = Path(__file__).resolve().parents[3]
 SID: Final = "AC0123456789abcdef0123456789abcdef"
 #: Planted wherever a caller may put a secret; nothing but the vault may ever hold it.
 TOKEN: Final = "planted-twilio-auth-token"
+NUMBER_SID: Final = f"PN{'1' * 32}"
+#: Of a customer, with a secret in its query.
+FOREIGN: Final = "https://pbx.example.com/voice?key=planted-query"
 _serial = itertools.count(1)
 
 
@@ -357,6 +360,17 @@ def tenant(platform: Platform) -> Tenant:
 @pytest.fixture
 def other(platform: Platform) -> Tenant:
     return platform.tenant()
+
+
+@pytest.fixture
+def account(platform: Platform) -> Iterator[str]:
+    """A Twilio account of the sandbox with a number that somebody answers."""
+    number = new_number()
+    owned = {"phone_number": number, "sid": NUMBER_SID, "voice_url": FOREIGN}
+    held = {"sid": SID, "auth_token": TOKEN, "numbers": [owned]}
+    platform.control("reset", {"twilio": {"accounts": [held]}})
+    yield number
+    platform.control("reset", {})
 
 
 @pytest.fixture

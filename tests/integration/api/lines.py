@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import itertools
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -174,3 +175,22 @@ def active(platform: Platform, tenant: Tenant, vendor: str = "twilio", **changes
     line = pending(platform, tenant, vendor, **changes)
     platform.finish_all(line.import_id)
     return line
+
+
+def message(line: Line, **payload: object) -> bytes:
+    """https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks."""
+    document = {
+        "data": {
+            "event_type": "message.received",
+            "id": "b301ed3f-1490-491f-995f-6e64e69674d4",
+            "record_type": "event",
+            "payload": {
+                "direction": "inbound",
+                "id": "84cca175-9755-4859-b67f-4730d7f58aa3",
+                "from": {"phone_number": CALLER},
+                "to": [{"phone_number": line.number, "status": "webhook_delivered"}],
+                **payload,
+            },
+        }
+    }
+    return json.dumps(document).encode()

@@ -10,8 +10,16 @@ import httpx
 import pytest
 
 from tests.integration.api.conftest import Platform, Tenant, problem
-from tests.integration.api.lines import CALLER, FORM, VENDORS, Line, active, pending, sign
-from tests.integration.api.test_callbacks import message
+from tests.integration.api.lines import (
+    CALLER,
+    FORM,
+    VENDORS,
+    Line,
+    active,
+    message,
+    pending,
+    sign,
+)
 from worker.service import Role
 
 AtOnce = Callable[[int, Callable[[int], Any]], list[Any]]
