@@ -199,6 +199,7 @@ class CredentialChange(Input):
     label: str | None = Field(default=None, max_length=100)
     overlap_seconds: int = Field(
         default=3600,
+        strict=True,
         ge=0,
         le=86400,
         description="How long webhooks signed with the replaced secret are still answered; 0 if it "

@@ -200,7 +200,7 @@ class Numbers:
 
         Raises:
             NotFound: it was released meanwhile.
-            NumberBusy: a job works on the number, and might write what it was.
+            NumberBusy: a job works on the number and might write what it was, or releases it.
 
         Safe to repeat: yes.
         """
@@ -208,8 +208,10 @@ class Numbers:
             row = connection.execute(
                 select(PhoneNumber.status).where(PhoneNumber.id == number.id).with_for_update()
             ).first()
-            if row is None or row.status != NumberStatus.ACTIVE:
+            if row is None or row.status not in _HELD:
                 raise NotFound("There is no phone number with this id.")
+            if row.status != NumberStatus.ACTIVE:
+                raise NumberBusy("The number is being released.")
             self._require_idle(connection, number)
             connection.execute(
                 update(PhoneNumber)
