@@ -124,7 +124,7 @@ class ImportRequest(Input):
 class InboundChange(Input):
     """What of the inbound calls is to change; what is left out stays."""
 
-    room_pattern: str = Field(default="call-", min_length=1, max_length=64)
+    room_pattern: str | None = Field(default=None, min_length=1, max_length=64)
     pin: SecretStr | None = None
     fallback_agent_id: str | None = None
     voicemail_message: str | None = Field(default=None, max_length=1000)
@@ -145,7 +145,7 @@ class NumberChange(Input):
     inbound: InboundChange = InboundChange()
     sip: SipLoginChange | None = None
     price: float | None = Field(default=None, ge=0)
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, Any] | None = None
     callback_url: SecretStr | None = Field(default=None, max_length=2048)
 
 
@@ -172,6 +172,10 @@ def changed(
     ):
         if field in inbound:
             values[name] = getattr(change.inbound, field)
+    if "metadata" in values:
+        values["metadata"] = values["metadata"] or {}
+    if "room_prefix" in values:
+        values["room_prefix"] = values["room_prefix"] or InboundSettings().room_pattern
     hidden: dict[str, Any] = {}
     if "pin" in inbound:
         pin = change.inbound.pin
