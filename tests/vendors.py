@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.rig import Rig
 
 _serial = itertools.count(1)
-_SIGNING_KEY: Final = Ed25519PrivateKey.from_private_bytes(sha256(b"sandbox").digest())
-#: The public half of a key that signs nothing here.
-TELNYX_PUBLIC_KEY: Final = b64encode(_SIGNING_KEY.public_key().public_bytes_raw()).decode()
+_SIGNING_KEY: Final = sha256(b"sandbox").digest()
+_PUBLIC_KEY: Final = Ed25519PrivateKey.from_private_bytes(_SIGNING_KEY).public_key()
+#: The public half of the key that the accounts' webhooks are signed with.
+TELNYX_PUBLIC_KEY: Final = b64encode(_PUBLIC_KEY.public_bytes_raw()).decode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Vendor:
             account = {
                 "id": f"telnyx-{serial}",
                 "api_key": key,
+                "webhook_private_key": b64encode(_SIGNING_KEY).decode(),
                 "connections": [
                     {
                         "record_type": "texml_application",
