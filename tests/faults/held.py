@@ -58,10 +58,10 @@ def everything(rig: Rig, kind: Kind) -> dict[str, Any]:
     return {"agent_id": rig.agent("receptionist"), "inbound": inbound, "sms_enabled": True}
 
 
-def hold(rig: Rig, kinds: Iterable[Kind]) -> list[Held]:
-    """Imports one number of each kind given; a worker must run."""
+def hold(rig: Rig, kinds: Iterable[Kind], request: Mapping[str, Any] | None = None) -> list[Held]:
+    """Imports one number of each kind given, with all there is or as asked; a worker must run."""
     kinds = list(kinds)
-    asked = {kind: everything(rig, kind) for kind in dict.fromkeys(kinds)}
+    asked = {kind: request or everything(rig, kind) for kind in dict.fromkeys(kinds)}
     orders = [order_of(rig, kind.vendor, kind.mode, **asked[kind]) for kind in kinds]
     state = rig.state()
     submitted = [rig.api.post("/v1/imports", json=order.body) for order in orders]
@@ -187,12 +187,25 @@ def lose(rig: Rig, held: Held) -> None:
             rig.livekit("DeleteSIPDispatchRule", rule_request)
     for trunk_id, trunk in (livekit["inbound_trunks"] | livekit["outbound_trunks"]).items():
         if held.import_id in json.dumps(trunk):
-            rig.livekit("DeleteSIPTrunk", DeleteSIPTrunkRequest(sip_trunk_id=trunk_id))
+            lose_trunk(rig, trunk_id)
+
+
+def lose_trunk(rig: Rig, trunk_id: str) -> None:
+    """Deletes a trunk at LiveKit."""
+    rig.livekit("DeleteSIPTrunk", DeleteSIPTrunkRequest(sip_trunk_id=trunk_id))
 
 
 def repair(rig: Rig, held: Held) -> str:
     """Asks for a repair and returns its job's id."""
     answer = rig.api.post(f"{held.path}/check", params={"repair": "true"})
+    assert answer.status_code == 202, answer.text
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+def rebind(rig: Rig, held: Held, change: Mapping[str, Any]) -> str:
+    """Asks for other agents and returns the job's id."""
+    answer = rig.api.patch(held.path, json=change)
     assert answer.status_code == 202, answer.text
     job_id: str = answer.json()["id"]
     return job_id
