@@ -12,6 +12,7 @@ from tests.faults.held import (
     how_many,
     lose,
     not_given_back,
+    rebind,
     release,
     repair,
 )
@@ -102,3 +103,48 @@ def test_a_release_waits_for_a_write_of_a_repair_that_failed_just_now(rig: Rig) 
     rig.settle()
     worker.stop()
     assert not (wrong := not_given_back(rig, {released: held})), wrong
+
+
+@pytest.mark.timeout(60)
+def test_a_failed_repair_that_is_retried_keeps_what_was_changed_since(rig: Rig) -> None:
+    worker = rig.stack.workers[0]
+    worker.start()
+    (held,) = hold(rig, WEBHOOKS[:1])
+    worker.stop()
+    lose(rig, held)
+    failed = repair(rig, held)
+    rig.fault(import_id=failed, step="validate_credentials", action="status", status=403)
+    worker.start()
+    assert rig.wait([failed])[failed]["status"] == "failed"
+    again = repair(rig, held)
+    assert rig.wait([again])[again]["status"] == "active"
+    concierge = rig.agent("concierge")
+    rebound = rebind(rig, held, {"agent_id": concierge})
+    assert rig.wait([rebound])[rebound]["status"] == "active"
+    answer = rig.api.post(f"/v1/imports/{failed}/retry")
+    assert answer.status_code == 202, answer.text
+    rig.settle()
+    worker.stop()
+    assert rig.job(failed)["status"] == "active"
+    assert rig.api.get(held.path).json()["agent_id"] == concierge
+    trace = rig.call(held.order.vendor, held.order.account, held.order.number)
+    assert trace["agent_name"] == "concierge", trace["steps"]
+
+
+@pytest.mark.timeout(60)
+def test_a_failed_rebinding_is_not_retried_over_a_later_one(rig: Rig) -> None:
+    worker = rig.stack.workers[0]
+    worker.start()
+    (held,) = hold(rig, WEBHOOKS[:1])
+    worker.stop()
+    failed = rebind(rig, held, {"agent_id": rig.agent("concierge")})
+    rig.fault(import_id=failed, vendor="livekit", action="status", status=403)
+    worker.start()
+    assert rig.wait([failed])[failed]["status"] == "failed"
+    later = rebind(rig, held, {"agent_id": rig.agent("night-desk")})
+    assert rig.wait([later])[later]["status"] == "active"
+    answer = rig.api.post(f"/v1/imports/{failed}/retry")
+    assert (answer.status_code, answer.json()["code"]) == (409, "invalid_state"), answer.text
+    worker.stop()
+    trace = rig.call(held.order.vendor, held.order.account, held.order.number)
+    assert trace["agent_name"] == "night-desk", trace["steps"]

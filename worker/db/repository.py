@@ -339,7 +339,7 @@ class JobRepository:
         """Resumes the undo of a stuck job, or starts a failed or cancelled one again.
 
         Raises:
-            InvalidState: the job is none of these.
+            InvalidState: the job is none of these, or its number was changed since.
             NumberAlreadyImported: another import has claimed the number since.
             NumberBusy: another job works on the number.
             CredentialNotFound: its credential was deleted.
@@ -374,9 +374,7 @@ class JobRepository:
             if job.kind is JobKind.IMPORT:
                 self._claim_number(connection, job)
             else:
-                number = self._lock_active(connection, job.phone_number_id)
-                last = number.job_id or number.import_id
-                copy_steps(connection, job.id, of=last, state=StepState.WAITING)
+                self._begin_anew(connection, job)
             self._moves.move(
                 connection,
                 job,
@@ -390,6 +388,20 @@ class JobRepository:
                 **now_due,
             )
             return JobState.QUEUED
+
+    def _begin_anew(self, connection: Connection, job: JobRecord) -> None:
+        """Gives a change that failed what the number is by now: a repair sets that up again."""
+        number = self._lock_active(connection, job.phone_number_id)
+        if job.kind is JobKind.REBIND and number.updated_at > job.created_at:
+            raise InvalidState("The number was changed since. Send this change again instead.")
+        last = number.job_id or number.import_id
+        copy_steps(connection, job.id, of=last, state=StepState.WAITING)
+        if job.kind is JobKind.REPAIR:
+            columns = ("request", "sealed", "notify")
+            query = select(*(getattr(ImportJob, name) for name in columns))
+            found = connection.execute(query.where(ImportJob.id == last)).one()
+            kept = dict(zip(columns, found, strict=True))
+            connection.execute(update_job(job).values(**kept, agent_id=number.agent_id))
 
     # The sweep
 
