@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -143,3 +144,34 @@ def test_every_call_reaches_an_agent_though_the_worker_is_killed_in_a_rebinding(
         assert trace["agent_name"] == ("night-shift" if adds else "concierge")
         assert trace["outcome"] == ("agent" if adds else "ringing_unanswered"), trace
     rig.control("agents", {"concierge": "online"})
+
+
+@pytest.mark.timeout(90)
+def test_what_was_accepted_at_the_same_moment_is_all_there_in_the_end(rig: Rig) -> None:
+    rig.stack.workers[0].start()
+    concierge = rig.agent("concierge")
+    changes = {
+        "agent_id": concierge,
+        "friendly_name": "Front desk",
+        "price": 2.5,
+        "metadata": {"team": "night"},
+    }
+    accepted = 0
+    for held in hold(rig, WEBHOOKS[:1] * 8):
+        with ThreadPoolExecutor(len(changes)) as pool:
+            answers = pool.map(
+                lambda one, to=held: rig.api.patch(to.path, json=one), _each(changes)
+            )
+        done = dict(zip(changes, answers, strict=True))
+        assert {answer.status_code for answer in done.values()} <= {200, 202, 409}
+        rig.settle()
+        number = rig.api.get(held.path).json()
+        for field, answer in done.items():
+            if answer.is_success:
+                accepted += 1
+                assert number[field] == changes[field], f"{field} was accepted and lost"
+    assert accepted >= 8
+
+
+def _each(changes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{name: value} for name, value in changes.items()]

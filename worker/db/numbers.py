@@ -187,16 +187,21 @@ class Numbers:
 
         Raises:
             NotFound: it was released meanwhile.
-            NumberBusy: a job works on the number, and might write what it was.
+            NumberBusy: a job works on the number, and might write what it was; or it was changed
+                since it was read.
 
         Safe to repeat: yes.
         """
         with self._engine.begin() as connection:
             row = connection.execute(
-                select(PhoneNumber.status).where(PhoneNumber.id == number.id).with_for_update()
+                select(PhoneNumber.status, PhoneNumber.updated_at)
+                .where(PhoneNumber.id == number.id)
+                .with_for_update()
             ).first()
             if row is None or row.status != NumberStatus.ACTIVE:
                 raise NotFound("There is no phone number with this id.")
+            if row.updated_at != number.updated_at:
+                raise NumberBusy
             self._require_idle(connection, number)
             connection.execute(
                 update(PhoneNumber)

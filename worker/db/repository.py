@@ -243,11 +243,13 @@ class JobRepository:
 
         Raises:
             NotFound: the organisation has no such number, or no longer.
-            NumberBusy: another job works on the number.
+            NumberBusy: another job works on the number, or has changed it just now.
         """
         release = change.kind is JobKind.RELEASE
         with self._engine.begin() as connection, _one_at_a_time():
             number = self._lock_active(connection, change.phone_number_id)
+            if change.seen not in (None, number.updated_at):
+                raise NumberBusy  # the request would take back what was changed just now
             last = number.job_id or number.import_id
             before = connection.execute(
                 select(
