@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tests.rig import Customer, Outside, Rig
 
@@ -40,6 +40,17 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.nth}:{self.step}:{self.operation}"
+
+
+#: Ways in which a write's answer can be lost → the fault that does it.
+LOSSES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "cut after it was applied": {"action": "lost"},
+    "500 after it was applied": {"action": "lost_status", "status": 500},
+    "applied when the client has given up": {"action": "delay", "seconds": 2.0},
+    "cut before it was applied": {"action": "cut"},
+    "garbage instead": {"action": "garbage"},
+    "503 instead": {"action": "status", "status": 503},
+}
 
 
 def prepare(rig: Rig, scene: Scene, **fault: Any) -> tuple[Customer, str]:

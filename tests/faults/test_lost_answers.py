@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from tests.faults.scenes import SCENES, Scene, calls, faults_of, prepare, verdict
+from tests.faults.scenes import LOSSES, SCENES, Scene, calls, faults_of, prepare, verdict
 from tests.rig import Rig
-
-LOSSES: dict[str, dict[str, Any]] = {
-    "cut after it was applied": {"action": "lost"},
-    "500 after it was applied": {"action": "lost_status", "status": 500},
-    "applied when the client has given up": {"action": "delay", "seconds": 2.0},
-    "cut before it was applied": {"action": "cut"},
-    "garbage instead": {"action": "garbage"},
-    "503 instead": {"action": "status", "status": 503},
-}
 
 
 @pytest.mark.timeout(180)

@@ -86,6 +86,7 @@ class Moves:
         if job.kind in CHANGES:
             ended = {"error_step": step, "error_code": code, "error_message": message}
             self.move(connection, job, JobState.FAILED, **{**CLOSED, **ended})
+            _keep_steps(connection, job)
             # Whatever it got done is found, and shown, by a check.
             connection.execute(update_number(job).values(check_due_at=in_seconds(60)))
             return
@@ -231,12 +232,35 @@ def update_number(job: JobRecord) -> Any:  # noqa: ANN401 -- an Update without i
 
 def copy_steps(connection: Connection, job_id: UUID, *, of: UUID, state: StepState) -> None:
     """Gives a job what the steps of an earlier one left: its ids, outputs and secrets."""
-    kept = (JobStep.step, JobStep.objects, JobStep.output, JobStep.sealed)
+    # A write of a change that failed just now may still land: undo must wait for it.
+    kept = (
+        *(JobStep.step, JobStep.objects, JobStep.output, JobStep.sealed),
+        JobStep.unsettled_until,
+    )
     connection.execute(
         insert(JobStep).from_select(
             ["job_id", "state", *(column.key for column in kept)],
             select(literal(job_id, Uuid), literal(state, Text), *kept).where(JobStep.job_id == of),
         )
+    )
+
+
+def _keep_steps(connection: Connection, job: JobRecord) -> None:
+    """Gives what a change made before it failed to the job that the next one begins with.
+
+    Else a number that it had moved to an object made anew would look as if somebody else had moved
+    it, and its release would leave it there.
+    """
+    kept, made = aliased(JobStep, name="kept"), aliased(JobStep, name="made")
+    connection.execute(
+        update(kept)
+        .where(
+            PhoneNumber.id == job.phone_number_id,
+            kept.job_id == func.coalesce(PhoneNumber.job_id, PhoneNumber.import_id),
+            made.job_id == job.id,
+            made.step == kept.step,
+        )
+        .values(objects=made.objects, output=made.output, unsettled_until=made.unsettled_until)
     )
 
 

@@ -200,18 +200,23 @@ class Numbers:
 
         Raises:
             NotFound: it was released meanwhile.
-            NumberBusy: a job works on the number and might write what it was, or releases it.
+            NumberBusy: a job works on the number and might write what it was, or releases it; or it
+                was changed since it was read.
 
         Safe to repeat: yes.
         """
         with self._engine.begin() as connection:
             row = connection.execute(
-                select(PhoneNumber.status).where(PhoneNumber.id == number.id).with_for_update()
+                select(PhoneNumber.status, PhoneNumber.updated_at)
+                .where(PhoneNumber.id == number.id)
+                .with_for_update()
             ).first()
             if row is None or row.status not in _HELD:
                 raise NotFound("There is no phone number with this id.")
             if row.status != NumberStatus.ACTIVE:
                 raise NumberBusy("The number is being released.")
+            if row.updated_at != number.updated_at:
+                raise NumberBusy
             self._require_idle(connection, number)
             connection.execute(
                 update(PhoneNumber)

@@ -213,6 +213,8 @@ class NewChange:
     #: Only with a request.
     agent_id: UUID | None = None
     notify: bool = False
+    #: When the number that the request was made from had last changed.
+    seen: datetime | None = None
 
 
 def with_values(job: JobRecord, **values: Any) -> JobRecord:  # noqa: ANN401 -- fields of the record

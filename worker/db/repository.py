@@ -253,11 +253,13 @@ class JobRepository:
 
         Raises:
             NotFound: the organisation has no such number, or no longer.
-            NumberBusy: another job works on the number.
+            NumberBusy: another job works on the number, or has changed it just now.
         """
         release = change.kind is JobKind.RELEASE
         with self._engine.begin() as connection, _one_at_a_time():
             number = self._lock_active(connection, change.phone_number_id)
+            if change.seen not in (None, number.updated_at):
+                raise NumberBusy  # the request would take back what was changed just now
             last = number.job_id or number.import_id
             before = connection.execute(
                 select(
@@ -349,7 +351,7 @@ class JobRepository:
         """Resumes the undo of a stuck job, or starts a failed or cancelled one again.
 
         Raises:
-            InvalidState: the job is none of these.
+            InvalidState: the job is none of these, or its number was changed since.
             NumberAlreadyImported: another import has claimed the number since.
             NumberBusy: another job works on the number.
             CredentialNotFound: its credential was deleted.
@@ -384,9 +386,7 @@ class JobRepository:
             if job.kind is JobKind.IMPORT:
                 self._claim_number(connection, job)
             else:
-                number = self._lock_active(connection, job.phone_number_id)
-                last = number.job_id or number.import_id
-                copy_steps(connection, job.id, of=last, state=StepState.WAITING)
+                self._begin_anew(connection, job)
             self._moves.move(
                 connection,
                 job,
@@ -400,6 +400,20 @@ class JobRepository:
                 **now_due,
             )
             return JobState.QUEUED
+
+    def _begin_anew(self, connection: Connection, job: JobRecord) -> None:
+        """Gives a change that failed what the number is by now: a repair sets that up again."""
+        number = self._lock_active(connection, job.phone_number_id)
+        if job.kind is JobKind.REBIND and number.updated_at > job.created_at:
+            raise InvalidState("The number was changed since. Send this change again instead.")
+        last = number.job_id or number.import_id
+        copy_steps(connection, job.id, of=last, state=StepState.WAITING)
+        if job.kind is JobKind.REPAIR:
+            columns = ("request", "sealed", "notify")
+            query = select(*(getattr(ImportJob, name) for name in columns))
+            found = connection.execute(query.where(ImportJob.id == last)).one()
+            kept = dict(zip(columns, found, strict=True))
+            connection.execute(update_job(job).values(**kept, agent_id=number.agent_id))
 
     # The sweep
 

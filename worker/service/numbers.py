@@ -137,6 +137,7 @@ class Numbers(Part):
                     sealed=self._vault.seal(hidden.to_json()),
                     agent_id=agent_id,
                     notify=hidden.callback_url is not None,
+                    seen=number.updated_at,
                 )
             )
             return self._started(caller, job_id)
