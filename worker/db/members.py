@@ -271,14 +271,18 @@ class Members:
 
     def _find(self, model: Any, organization_id: UUID, reference: Reference) -> Found | None:  # noqa: ANN401 -- a model
         """What is the caller's own comes before anybody else's, our id before an external one."""
-        own, foreign = model.organization_id == organization_id, reference.own_id
-        named = [own & (model.external_id == reference.external_id)]
-        if foreign is not None:
-            named.append(model.id == foreign)
+        own, named = model.organization_id == organization_id, []
+        # Each only if there is one: compared with None it would name everything without.
+        if reference.own_id is not None:
+            named.append(model.id == reference.own_id)
+        if reference.external_id is not None:
+            named.append(own & (model.external_id == reference.external_id))
+        if not named:
+            return None
         query = (
             select(model.id, model.organization_id)
             .where(or_(*named), model.deleted_at.is_(None))
-            .order_by(own.desc(), (model.id == foreign).desc())
+            .order_by(own.desc(), (model.id == reference.own_id).desc())
             .limit(1)
         )
         row = self._row(query)
