@@ -20,7 +20,18 @@ from fastapi.responses import HTMLResponse
 from api_stub import callbacks, problems
 from api_stub.dialects import DIALECTS
 from api_stub.middleware import BodyLimit, RequestLog
-from api_stub.routes import credentials, health, imports, numbers, signing
+from api_stub.routes import (
+    agents,
+    audit,
+    credentials,
+    health,
+    imports,
+    keys,
+    numbers,
+    organizations,
+    signing,
+    users,
+)
 from api_stub.routes._looking import LOOKING_THREADS
 from api_stub.schemas import Problem
 from api_stub.waiting import POLLING_THREADS, Watch
@@ -96,7 +107,8 @@ def build(service: Service, *, threads: int) -> FastAPI:
     app.state.service = service
     app.state.watch = Watch(service)
     app.state.lookers = CapacityLimiter(LOOKING_THREADS)
-    for part in (imports, credentials, numbers, signing, health, callbacks):
+    directory = (organizations, users, agents, keys, audit)
+    for part in (imports, credentials, numbers, signing, *directory, health, callbacks):
         app.include_router(part.router)
     for dialect in DIALECTS.values():
         app.include_router(dialect)

@@ -66,3 +66,7 @@ def _may(permission: Permission) -> Callable[[Caller], Awaitable[Caller]]:
 Front = Annotated[Service, Depends(service_of)]
 Reader = Annotated[Caller, Depends(_may(Permission.READ))]
 Importer = Annotated[Caller, Depends(_may(Permission.CREATE_NUMBERS))]
+DirectoryManager = Annotated[Caller, Depends(_may(Permission.MANAGE_DIRECTORY))]
+OrganizationManager = Annotated[Caller, Depends(_may(Permission.MANAGE_ORGANIZATION))]
+KeyManager = Annotated[Caller, Depends(_may(Permission.MANAGE_KEYS))]
+Auditor = Annotated[Caller, Depends(_may(Permission.READ_AUDIT))]

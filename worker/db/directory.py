@@ -1,10 +1,14 @@
-"""Every query on what jobs refer to: organisations, keys, agents, credentials; and the audit."""
+"""Every query on what jobs refer to; those on credentials and the vault are in this module.
+
+Organisations, users and agents are in :mod:`members`, API keys in :mod:`keys`, the log of who did
+what in :mod:`audit`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -12,17 +16,16 @@ from sqlalchemy import Engine, Row, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
+from worker.db.audit import AuditLog
+from worker.db.keys import Keys
+from worker.db.members import Members
 from worker.db.models import (
-    Agent,
-    ApiKey,
-    AuditEntry,
     Credential,
     ImportJob,
     JobStep,
     NumberEvent,
     Organization,
     PhoneNumber,
-    User,
 )
 from worker.domain.errors import CredentialInUse, CredentialNotFound
 from worker.domain.job import OPEN
@@ -30,25 +33,6 @@ from worker.domain.values import NumberStatus
 
 _Record = TypeVar("_Record")
 _NOW: Final = func.clock_timestamp()
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyRecord:
-    """An API key as it authorises a request."""
-
-    id: UUID
-    organization_id: UUID
-    role: str
-    prefix: str
-    secret_hash: bytes
-    last_used_at: datetime | None
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether its last use was written down within the last minute."""
-        if self.last_used_at is None:
-            return False
-        return datetime.now(UTC) - self.last_used_at < timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +45,13 @@ class CredentialRecord:
     account_ref: str
     label: str
     stored: bool
+    external_id: str | None
     sealed: bytes
     created_at: datetime
     updated_at: datetime
 
 
-class Directory:
+class Directory(Members, Keys, AuditLog):
     """What imports refer to."""
 
     def __init__(self, engine: Engine) -> None:
@@ -80,78 +65,6 @@ class Directory:
     def close(self) -> None:
         """Closes the connections of the pool; the next query opens new ones."""
         self._engine.dispose()
-
-    # Organisations, users, agents
-
-    def create_organization(self, name: str) -> UUID:
-        """Stores a tenant; returns its id."""
-        return self._insert(Organization, name=name)
-
-    def find_organization(self, name: str) -> UUID | None:
-        """Returns the oldest organisation of that name."""
-        query = select(Organization.id).where(Organization.name == name).order_by(Organization.id)
-        with self._engine.connect() as connection:
-            return connection.execute(query.limit(1)).scalar()
-
-    def create_user(self, organization_id: UUID, name: str) -> UUID:
-        """Stores a person; returns their id."""
-        return self._insert(User, organization_id=organization_id, name=name)
-
-    def user_organization(self, user_id: UUID) -> UUID | None:
-        """Returns whose user this is."""
-        return self._owner(User, user_id)
-
-    def create_agent(self, organization_id: UUID, name: str, dispatch_name: str) -> UUID:
-        """Stores an agent; returns its id."""
-        return self._insert(
-            Agent, organization_id=organization_id, name=name, dispatch_name=dispatch_name
-        )
-
-    def agent_organization(self, agent_id: UUID) -> UUID | None:
-        """Returns whose agent this is."""
-        return self._owner(Agent, agent_id)
-
-    def agent_dispatch_name(self, agent_id: UUID | None) -> str | None:
-        """Returns the agent_name under which an agent's workers register at LiveKit."""
-        query = select(Agent.dispatch_name).where(Agent.id == agent_id)
-        with self._engine.connect() as connection:
-            return connection.execute(query).scalar()
-
-    # API keys
-
-    def create_key(
-        self, organization_id: UUID, *, name: str, role: str, prefix: str, secret_hash: bytes
-    ) -> UUID:
-        """Stores a key's public half and the hash of its secret; returns its id."""
-        return self._insert(
-            ApiKey,
-            organization_id=organization_id,
-            name=name,
-            role=role,
-            prefix=prefix,
-            secret_hash=secret_hash,
-        )
-
-    def find_key(self, prefix: str) -> KeyRecord | None:
-        """Returns a key that is not revoked."""
-        query = select(
-            ApiKey.id,
-            ApiKey.organization_id,
-            ApiKey.role,
-            ApiKey.prefix,
-            ApiKey.secret_hash,
-            ApiKey.last_used_at,
-        ).where(ApiKey.prefix == prefix, ApiKey.revoked_at.is_(None))
-        with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-            return None if row is None else KeyRecord(**row._asdict())
-
-    def note_key_use(self, key: KeyRecord) -> None:
-        """Writes down that a key was used, to the minute: not every request needs a write."""
-        if key.is_fresh:
-            return
-        with self._engine.begin() as connection:
-            connection.execute(update(ApiKey).where(ApiKey.id == key.id).values(last_used_at=_NOW))
 
     # Credentials
 
@@ -298,29 +211,6 @@ class Directory:
                 .values(check_due_at=_NOW)
             )
 
-    # The audit log
-
-    def audit(
-        self,
-        *,
-        organization_id: UUID | None,
-        actor: str,
-        action: str,
-        subject: str,
-        detail: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Writes down who did what."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                insert(AuditEntry).values(
-                    organization_id=organization_id,
-                    actor=actor,
-                    action=action,
-                    subject=subject,
-                    detail=dict(detail or {}),
-                )
-            )
-
     # Key rotation
 
     def reseal_all(self, reseal: Callable[[bytes], bytes]) -> Iterator[int]:
@@ -371,13 +261,6 @@ class Directory:
         with self._engine.begin() as connection:
             connection.execute(insert(model).values(id=new_id, **values))
         return new_id
-
-    def _owner(self, model: Any, row_id: UUID) -> UUID | None:  # noqa: ANN401 -- a model
-        with self._engine.connect() as connection:
-            owner: UUID | None = connection.execute(
-                select(model.organization_id).where(model.id == row_id)
-            ).scalar()
-            return owner
 
 
 def _after(columns: list[Any], last: tuple[Any, ...]) -> Any:  # noqa: ANN401 -- an expression

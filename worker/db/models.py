@@ -37,6 +37,16 @@ def _in(column: str, values: type[StrEnum]) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 
 
+def _external_ids(table: str) -> Index:
+    return Index(
+        f"uq_{table}_organization_id_external_id",
+        "organization_id",
+        "external_id",
+        unique=True,
+        postgresql_where=text("deleted_at IS NULL"),
+    )
+
+
 class Base(DeclarativeBase):
     """What all tables share: constraint names that a migration can rely on, and type mapping."""
 
@@ -64,6 +74,10 @@ class Organization(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     name: Mapped[str]
+    """The operator's name for it, by which the command line finds it."""
+    display_name: Mapped[str | None]
+    """What it calls itself, if that is another name. Apart, so that no tenant can take a name by
+    which the operator would give somebody else a key of theirs."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     sealed: Mapped[bytes | None]
     """What its notifications are signed with; null until it is first needed."""
@@ -73,11 +87,15 @@ class User(Base):
     """A person of an organisation, whom numbers may belong to."""
 
     __tablename__ = "users"
+    __table_args__ = (_external_ids("users"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), index=True)
     name: Mapped[str]
+    external_id: Mapped[str | None]
+    """The organisation's own id of them, unique there among those that are not deleted."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
 
 
 class ApiKey(Base):
@@ -103,19 +121,24 @@ class Agent(Base):
     """A voice agent that answers numbers."""
 
     __tablename__ = "agents"
+    __table_args__ = (_external_ids("agents"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), index=True)
     name: Mapped[str]
     dispatch_name: Mapped[str]
     """The agent_name under which its workers register at LiveKit."""
+    external_id: Mapped[str | None]
+    """The organisation's own id of it, unique there among those that are not deleted."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
 
 
 class Credential(Base):
     """A provider account: stored by the customer, or brought inline by one import."""
 
     __tablename__ = "credentials"
+    __table_args__ = (_external_ids("credentials"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), index=True)
@@ -125,6 +148,8 @@ class Credential(Base):
     label: Mapped[str]
     stored: Mapped[bool]
     """False for inline credentials, which are not listed."""
+    external_id: Mapped[str | None]
+    """The organisation's own id of it, unique there among those that are not deleted."""
     sealed: Mapped[bytes]
     replaced_sealed: Mapped[bytes | None]
     """What a rotation replaced: signatures made with it are good until then."""
@@ -378,10 +403,13 @@ class Notification(Base):
 
 
 class AuditEntry(Base):
-    """Who did what; never changed, never deleted."""
+    """Who did what; never changed, never deleted: a trigger refuses it."""
 
     __tablename__ = "audit_log"
-    __table_args__ = (Index("ix_audit_log_organization_id_id", "organization_id", "id"),)
+    __table_args__ = (
+        Index("ix_audit_log_organization_id_id", "organization_id", "id"),
+        Index("ix_audit_log_organization_id_subject_id", "organization_id", "subject", "id"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     organization_id: Mapped[UUID | None] = mapped_column(ForeignKey("organizations.id"))

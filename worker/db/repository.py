@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, Select, delete, exc, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from worker.db.members import hold_named
 from worker.db.models import Credential, ImportJob, JobStep, PhoneNumber
 from worker.db.moves import (
     NOW,
@@ -149,6 +150,8 @@ class JobRepository:
         Raises:
             NumberAlreadyImported: the number is active or another import of it is under way.
             CredentialNotFound: the credential has just been deleted.
+            AgentNotFound: the agent or fallback agent has just been deleted.
+            UserNotFound: the user has just been deleted.
 
         Safe to repeat: with an idempotency key.
         """
@@ -156,6 +159,7 @@ class JobRepository:
             if inline_credential is not None:
                 connection.execute(insert(Credential).values(**inline_credential))
             self._hold_credential(connection, job.credential_id)
+            _hold_named(connection, job)
             made = connection.execute(
                 insert(ImportJob)
                 .values(
@@ -269,6 +273,10 @@ class JobRepository:
                 .where(ImportJob.id == last)
             ).one()
             as_it_was = change.request is None or change.sealed is None
+            if change.request is not None:
+                hold_named(
+                    connection, agent_id=change.agent_id, user_id=None, request=change.request
+                )
             connection.execute(
                 insert(ImportJob).values(
                     id=change.id,
@@ -355,6 +363,8 @@ class JobRepository:
             NumberAlreadyImported: another import has claimed the number since.
             NumberBusy: another job works on the number.
             CredentialNotFound: its credential was deleted.
+            AgentNotFound: its agent or fallback agent was deleted.
+            UserNotFound: its user was deleted.
         """
         with self._engine.begin() as connection, _one_at_a_time():
             job, _ = lock_job(connection, job_id)
@@ -382,6 +392,7 @@ class JobRepository:
                     f"The import is {job.state}; retry takes a failed, cancelled or stuck one."
                 )
             self._hold_credential(connection, job.credential_id)
+            _hold_named(connection, job)
             connection.execute(delete(JobStep).where(JobStep.job_id == job.id))
             if job.kind is JobKind.IMPORT:
                 self._claim_number(connection, job)
@@ -436,6 +447,10 @@ class JobRepository:
                 .returning(ImportJob.id)
             )
             return list(rows.scalars())
+
+
+def _hold_named(connection: Connection, job: NewJob | JobRecord) -> None:
+    hold_named(connection, agent_id=job.agent_id, user_id=job.user_id, request=job.request)
 
 
 @contextmanager

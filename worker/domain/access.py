@@ -24,12 +24,21 @@ class Permission(StrEnum):
 
     CREATE_NUMBERS = "phone_numbers:create"
     READ = "read"
+    #: Make, change and delete the users and agents that numbers refer to.
+    MANAGE_DIRECTORY = "directory:manage"
+    #: Change what the organisation says of itself.
+    MANAGE_ORGANIZATION = "organization:manage"
+    #: Make, list and revoke API keys.
+    MANAGE_KEYS = "api_keys:manage"
+    READ_AUDIT = "audit:read"
 
 
 #: Role → what it may do.
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.ADMIN: frozenset(Permission),
-    Role.AGENT_MANAGER: frozenset(Permission),
+    Role.AGENT_MANAGER: frozenset(
+        {Permission.READ, Permission.CREATE_NUMBERS, Permission.MANAGE_DIRECTORY}
+    ),
     Role.VIEWER: frozenset({Permission.READ}),
 }
 assert PERMISSIONS.keys() == set(Role), "a role has no permissions"
@@ -48,4 +57,12 @@ class Caller:
     def require(self, permission: Permission) -> None:
         """Raises Forbidden unless the role holds the permission."""
         if permission not in PERMISSIONS[self.role]:
-            raise Forbidden
+            able = " or ".join(role for role in Role if permission in PERMISSIONS[role])
+            raise Forbidden(
+                f"This API key's role does not allow that. Use a key with the role {able}."
+            )
+
+    def require_to_grant(self, role: Role) -> None:
+        """Raises Forbidden if the role may do anything that the caller may not."""
+        if not PERMISSIONS[role] <= PERMISSIONS[self.role]:
+            raise Forbidden(f"Only a key with the role {role} can make another one.")

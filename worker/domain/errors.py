@@ -315,12 +315,31 @@ class AgentNotOwned(PermanentError):
     sentence = "This agent belongs to somebody else."
 
 
+class AgentInUse(PermanentError):
+    """The agent cannot be deleted yet."""
+
+    code = "agent_in_use"
+    status = 409
+    sentence = (
+        "Numbers or running imports still name this agent, as their agent or as their fallback. "
+        "Give them another one or release them first."
+    )
+
+
 class UserNotFound(PermanentError):
     """The user does not exist in this organisation."""
 
     code = "user_not_found"
     status = 404
     sentence = "There is no user with this user_id."
+
+
+class UserInUse(PermanentError):
+    """The user cannot be deleted yet."""
+
+    code = "user_in_use"
+    status = 409
+    sentence = "Numbers or running imports still belong to this user. Release them first."
 
 
 class CredentialNotFound(PermanentError):
@@ -345,6 +364,28 @@ class CredentialInUse(PermanentError):
     code = "credential_in_use"
     status = 409
     sentence = "Numbers or running imports still use this credential. Release them first."
+
+
+class ExternalIdTaken(PermanentError):
+    """Another object of the kind has this external id."""
+
+    code = "external_id_taken"
+    status = 409
+    sentence = (
+        "Another object of this kind in this organisation has this external_id. Give another one, "
+        "or clear that one's first."
+    )
+
+
+class LastAdminKey(PermanentError):
+    """Without this key nobody could make another one."""
+
+    code = "last_admin_key"
+    status = 409
+    sentence = (
+        "This is the organisation's last API key with the role admin. Make another one before you "
+        "revoke it."
+    )
 
 
 class TrunkConflict(PermanentError):

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from worker import metrics
 from worker.celery_app import Sender, ping_broker
+from worker.db.audit import AuditRecord
 from worker.db.directory import CredentialRecord, Directory
 from worker.db.engine import DATABASE_ERRORS, make_engine, migrate
+from worker.db.keys import ListedKey
+from worker.db.members import AgentRecord, OrganizationRecord, UserRecord
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers as NumberStore
 from worker.db.records import JobRecord, NotificationRecord, NumberRecord
@@ -36,9 +39,10 @@ from worker.service.calls import CallbackAnswer, Calls
 from worker.service.checks import AccountNumber, AccountNumbers, Checks
 from worker.service.credentials import CredentialRequests
 from worker.service.imports import Imports, Submitted
+from worker.service.members import AgentChange, Members, UserChange
 from worker.service.numbers import Numbers, StoredEvent
 from worker.service.signing import Signing
-from worker.service.tenants import Tenants
+from worker.service.tenants import NewKey, Tenants
 from worker.settings import Settings
 
 #: With the records of the layers below that callers get from here.
@@ -49,6 +53,9 @@ __all__ = [
     "PROBE_HEADER",
     "AccountNumber",
     "AccountNumbers",
+    "AgentChange",
+    "AgentRecord",
+    "AuditRecord",
     "CallbackAnswer",
     "Caller",
     "CredentialRecord",
@@ -57,9 +64,12 @@ __all__ = [
     "InboundSettings",
     "Input",
     "JobRecord",
+    "ListedKey",
+    "NewKey",
     "NotificationRecord",
     "NumberChange",
     "NumberRecord",
+    "OrganizationRecord",
     "Permission",
     "Preflight",
     "Role",
@@ -68,13 +78,15 @@ __all__ = [
     "SipSettings",
     "StoredEvent",
     "Submitted",
+    "UserChange",
+    "UserRecord",
     "explain",
     "migrate_database",
     "parse_credentials",
 ]
 
 
-class Service(Imports, Numbers, Calls, Checks, CredentialRequests, Signing, Tenants):
+class Service(Imports, Numbers, Calls, Checks, CredentialRequests, Signing, Members, Tenants):
     """Everything that may be asked for; each part is in a module of its own."""
 
     @classmethod

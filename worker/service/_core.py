@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 from worker.celery_app import Sender
+from worker.db.audit import Deed
 from worker.db.directory import CredentialRecord, Directory
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers as NumberStore
 from worker.db.records import JobRecord, NumberRecord, Setup
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
-from worker.domain.access import Caller
+from worker.domain.access import Caller, Permission
 from worker.domain.errors import (
     AgentNotFound,
     AgentNotOwned,
@@ -26,6 +28,8 @@ from worker.domain.errors import (
     NotFound,
     UserNotFound,
 )
+from worker.domain.references import parse_reference
+from worker.domain.spec import ImportSpec
 from worker.domain.values import NumberStatus, format_id, parse_id
 from worker.intake import ImportRequest, parse_credentials
 from worker.providers import PROVIDERS, Credentials
@@ -119,42 +123,92 @@ class Part:
         assert setup is not None, "it was there just now"
         return setup
 
-    def _agent(self, caller: Caller, text: str | None) -> UUID | None:
-        if text is None:
-            return None
-        agent_id = parse_id("agt", text)
-        owner = None if agent_id is None else self._directory.agent_organization(agent_id)
-        if owner is None:
+    def find_agent(self, caller: Caller, text: str) -> UUID:
+        """Returns the agent of any spelling: agt_…, a UUID, or the organisation's own id of it.
+
+        Raises:
+            AgentNotFound: there is none.
+            AgentNotOwned: it is another organisation's.
+        """
+        caller.require(Permission.READ)
+        reference = parse_reference("agt", text)
+        found = self._directory.find_agent(caller.organization_id, reference)
+        if found is None:
             raise AgentNotFound
-        if owner != caller.organization_id:
+        if found.organization_id != caller.organization_id:
             raise AgentNotOwned
-        return agent_id
+        return found.id
+
+    def find_user(self, caller: Caller, text: str) -> UUID:
+        """Returns the user of any spelling: usr_…, a UUID, or the organisation's own id of them.
+
+        Raises:
+            UserNotFound: the organisation has none.
+        """
+        caller.require(Permission.READ)
+        reference = parse_reference("usr", text)
+        found = self._directory.find_user(caller.organization_id, reference)
+        if found is None or found.organization_id != caller.organization_id:
+            raise UserNotFound
+        return found.id
+
+    def find_credential(self, caller: Caller, text: str) -> UUID:
+        """Returns the credential of any spelling: cred_…, a UUID, or the organisation's own id.
+
+        Raises:
+            CredentialNotFound: there is none.
+            CredentialNotOwned: it is another organisation's.
+        """
+        caller.require(Permission.READ)
+        reference = parse_reference("cred", text)
+        found = self._directory.find_credential(caller.organization_id, reference)
+        if found is None:
+            raise CredentialNotFound
+        if found.organization_id != caller.organization_id:
+            raise CredentialNotOwned
+        return found.id
+
+    def _agent(self, caller: Caller, text: str | None) -> UUID | None:
+        return None if text is None else self.find_agent(caller, text)
 
     def _user(self, caller: Caller, text: str | None) -> UUID | None:
-        if text is None:
-            return None
-        user_id = parse_id("usr", text)
-        owner = None if user_id is None else self._directory.user_organization(user_id)
-        if owner != caller.organization_id:
-            raise UserNotFound
-        return user_id
+        return None if text is None else self.find_user(caller, text)
 
     def _owned_credential(self, caller: Caller, text: str) -> CredentialRecord:
-        credential_id = parse_id("cred", text)
-        record = None if credential_id is None else self._directory.get_credential(credential_id)
+        record = self._directory.get_credential(self.find_credential(caller, text))
         if record is None:
             raise CredentialNotFound
-        if record.organization_id != caller.organization_id:
-            raise CredentialNotOwned
         return record
 
-    def _audit(self, caller: Caller, action: str, subject: str) -> None:
-        self._directory.audit(
+    def _identified(
+        self, caller: Caller, spec: ImportSpec
+    ) -> tuple[ImportSpec, UUID | None, UUID | None]:
+        """Returns the spec with our own ids, however they were spelled; its agent; its user.
+
+        Queries find a fallback agent by the id in a job's request: no other spelling may get there.
+        """
+        fallback = self._agent(caller, spec.fallback_agent_id)
+        agent, user = self._agent(caller, spec.agent_id), self._user(caller, spec.user_id)
+        identified = replace(
+            spec,
+            agent_id=None if agent is None else format_id("agt", agent),
+            fallback_agent_id=None if fallback is None else format_id("agt", fallback),
+            user_id=None if user is None else format_id("usr", user),
+        )
+        return identified, agent, user
+
+    def _deed(self, caller: Caller, action: str, subject: str, **detail: Any) -> Deed:  # noqa: ANN401 -- JSON
+        """What a caller does, for the audit log."""
+        return Deed(
             organization_id=caller.organization_id,
             actor=caller.actor,
             action=action,
             subject=subject,
+            detail=detail,
         )
+
+    def _audit(self, caller: Caller, action: str, subject: str) -> None:
+        self._directory.audit(self._deed(caller, action, subject))
 
 
 def cursor_of(prefix: str, text: str | None) -> UUID | None:

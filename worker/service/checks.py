@@ -200,7 +200,7 @@ class Checks(Part):
                     "overlap_seconds": overlap_seconds,
                 }
         self._directory.rotate_credential(record.id, **values)
-        self._audit(caller, "credential.rotate", credential_id)
+        self._audit(caller, "credential.rotate", format_id("cred", record.id))
         return self._owned_credential(caller, credential_id), warnings
 
     def _require_as_good(

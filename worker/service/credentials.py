@@ -67,7 +67,7 @@ class CredentialRequests(Part):
         caller.require(Permission.CREATE_NUMBERS)
         record = self._owned_credential(caller, credential_id)
         self._directory.delete_credential(record.id)
-        self._audit(caller, "credential.delete", credential_id)
+        self._audit(caller, "credential.delete", format_id("cred", record.id))
 
     def stored_account(self, caller: Caller, provider: ProviderName) -> str:
         """Returns the id of the account that the organisation stored last for a provider.

@@ -59,10 +59,7 @@ class Imports(Part):
             earlier = self._replayed(caller, idempotency_key, fingerprint)
             if earlier is not None:
                 return Submitted(job=earlier, created=False)
-        spec = spec_of(request, self._settings)
-        self._agent(caller, request.inbound.fallback_agent_id)
-        agent_id = self._agent(caller, request.agent_id)
-        user_id = self._user(caller, request.user_id)
+        spec, agent_id, user_id = self._identified(caller, spec_of(request, self._settings))
         credential, inline, parsed = self._credential(caller, request)
         require_verifiable(spec, parsed)
         job_id = uuid7()

@@ -111,8 +111,7 @@ class Numbers(Part):
         before = ImportSpec.from_json(setup.job.request)
         kept = ImportSecrets(**self._vault.open(setup.job.sealed))
         spec, hidden = changed(change, before, kept)
-        agent_id = self._agent(caller, spec.agent_id)
-        self._agent(caller, spec.fallback_agent_id)
+        spec, agent_id, _ = self._identified(caller, spec)
         if hidden.callback_url is not None and hidden.callback_url != kept.callback_url:
             vet_url(
                 hidden.callback_url, allow_loopback=self._settings.notify_loopback, resolve=True

@@ -1,4 +1,4 @@
-"""Organisations, their keys, agents and users."""
+"""Organisations, and who may speak for them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,33 @@ import hashlib
 import hmac
 import secrets
 import string
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
 
+from uuid_utils.compat import uuid7
+
+from worker.db.audit import AuditRecord
+from worker.db.keys import ListedKey
+from worker.db.members import OrganizationRecord
 from worker.domain.access import Caller, Permission, Role
 from worker.domain.errors import NotFound, Unauthenticated
-from worker.domain.values import format_id
-from worker.service._core import Part
+from worker.domain.values import format_id, parse_id
+from worker.service._core import Part, cursor_of
+
+_PREFIX_LETTERS: Final = string.ascii_lowercase + string.digits
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey:
+    """An API key at the only moment at which its secret is known."""
+
+    listed: ListedKey
+    key: str = field(repr=False)
 
 
 class Tenants(Part):
-    """Requests about organisations and who may speak for them."""
+    """Requests about organisations, their API keys, and what was done with them."""
 
     def authenticate(self, key: str) -> Caller:
         """Returns who holds an API key.
@@ -37,7 +55,7 @@ class Tenants(Part):
         )
 
     def operator(self, organization: str) -> Caller:
-        """Returns the command line's own caller for an organisation, by name.
+        """Returns the command line's own caller for an organisation, by the operator's name for it.
 
         Raises:
             NotFound: there is no such organisation.
@@ -57,31 +75,120 @@ class Tenants(Part):
         """
         found = self._directory.find_organization(organization)
         organization_id = found or self._directory.create_organization(organization)
-        prefix = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(10))
+        operator = Caller(
+            organization_id=organization_id, role=Role.ADMIN, key_id=None, actor="operator"
+        )
+        _, key = self._make_key(operator, name="bootstrap", role=role)
+        return format_id("org", organization_id), key
+
+    # The organisation
+
+    def get_organization(self, caller: Caller, organization_id: str) -> OrganizationRecord:
+        """Returns the caller's own organisation, which is also called ``current``.
+
+        Raises:
+            NotFound: it is another one.
+        """
+        caller.require(Permission.READ)
+        self._require_own(caller, organization_id)
+        return self._directory.get_organization(caller.organization_id)
+
+    def rename_organization(
+        self, caller: Caller, organization_id: str, *, name: str
+    ) -> OrganizationRecord:
+        """Changes what the organisation calls itself; the operator goes on finding it as before.
+
+        Raises:
+            NotFound: it is another one.
+
+        Safe to repeat: yes.
+        """
+        caller.require(Permission.MANAGE_ORGANIZATION)
+        self._require_own(caller, organization_id)
+        subject = format_id("org", caller.organization_id)
+        self._directory.rename_organization(
+            self._deed(caller, "organization.change", subject), name
+        )
+        return self._directory.get_organization(caller.organization_id)
+
+    @staticmethod
+    def _require_own(caller: Caller, organization_id: str) -> None:
+        if organization_id not in ("current", format_id("org", caller.organization_id)):
+            raise NotFound("There is no organisation with this id.")
+
+    # API keys
+
+    def create_key(self, caller: Caller, *, name: str, role: Role) -> NewKey:
+        """Makes an API key of the caller's organisation; only this answer ever holds it.
+
+        Raises:
+            Forbidden: the role may do what the caller may not.
+
+        Safe to repeat: no, each makes another key.
+        """
+        caller.require(Permission.MANAGE_KEYS)
+        caller.require_to_grant(role)
+        key_id, key = self._make_key(caller, name=name, role=role)
+        listed = self._directory.get_key(caller.organization_id, key_id)
+        assert listed is not None, "it was stored just now, and keys are never deleted"
+        return NewKey(listed=listed, key=key)
+
+    def list_keys(self, caller: Caller, *, limit: int, cursor: str | None) -> list[ListedKey]:
+        """Returns the organisation's keys, newest first, also those that are revoked."""
+        caller.require(Permission.MANAGE_KEYS)
+        return self._directory.list_keys(
+            caller.organization_id, limit=limit, before=cursor_of("key", cursor)
+        )
+
+    def revoke_key(self, caller: Caller, key_id: str) -> None:
+        """Makes a key useless from its next request on.
+
+        Raises:
+            NotFound: the caller's organisation has no such key.
+            LastAdminKey: nobody could make another one.
+
+        Safe to repeat: yes.
+        """
+        caller.require(Permission.MANAGE_KEYS)
+        found = parse_id("key", key_id)
+        if found is None:
+            raise NotFound("There is no API key with this id.")
+        self._directory.revoke_key(self._deed(caller, "key.revoke", key_id), found)
+
+    def _make_key(self, caller: Caller, *, name: str, role: Role) -> tuple[UUID, str]:
+        key_id = uuid7()
+        prefix = "".join(secrets.choice(_PREFIX_LETTERS) for _ in range(10))
         secret = secrets.token_urlsafe(32)
         self._directory.create_key(
-            organization_id, name="bootstrap", role=role, prefix=prefix, secret_hash=_hash(secret)
+            self._deed(caller, "key.create", format_id("key", key_id), prefix=prefix, role=role),
+            key_id,
+            name=name,
+            role=role,
+            prefix=prefix,
+            secret_hash=_hash(secret),
         )
-        self._directory.audit(
-            organization_id=organization_id, actor="operator", action="key.create", subject=prefix
-        )
-        return format_id("org", organization_id), f"tl_{prefix}_{secret}"
+        return key_id, f"tl_{prefix}_{secret}"
 
-    def create_agent(self, caller: Caller, *, name: str, dispatch_name: str) -> str:
-        """Makes an agent that numbers can refer to; returns its id."""
-        caller.require(Permission.CREATE_NUMBERS)
-        agent = format_id(
-            "agt", self._directory.create_agent(caller.organization_id, name, dispatch_name)
-        )
-        self._audit(caller, "agent.create", agent)
-        return agent
+    # The audit log
 
-    def create_user(self, caller: Caller, *, name: str) -> str:
-        """Makes a user that numbers can belong to; returns their id."""
-        caller.require(Permission.CREATE_NUMBERS)
-        user = format_id("usr", self._directory.create_user(caller.organization_id, name))
-        self._audit(caller, "user.create", user)
-        return user
+    def list_audit(
+        self,
+        caller: Caller,
+        *,
+        limit: int,
+        cursor: str | None,
+        action: str | None = None,
+        subject: str | None = None,
+    ) -> list[AuditRecord]:
+        """Returns who did what in the organisation, newest first."""
+        caller.require(Permission.READ_AUDIT)
+        return self._directory.list_audit(
+            caller.organization_id,
+            limit=limit,
+            before=cursor_of("aud", cursor),
+            action=action,
+            subject=subject,
+        )
 
 
 def _hash(secret: str) -> bytes:

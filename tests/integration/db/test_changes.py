@@ -13,6 +13,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from tests.integration.db.conftest import Bench
+from worker.db.audit import Deed
 from worker.db.records import Claim, JobRecord, NewChange, NoClaim
 from worker.domain.errors import (
     InternalError,
@@ -170,7 +171,9 @@ def test_a_change_does_its_own_steps_and_becomes_what_the_next_job_begins_with(
 def test_a_change_brings_its_request_and_a_failed_one_leaves_none(bench: Bench) -> None:
     imported = bench.activate()
     wanted = {**imported.request, "friendly_name": "Back office"}
-    agent = bench.directory.create_agent(bench.organization_id, "a", "agent-a")
+    agent = uuid7()
+    deed = Deed(organization_id=bench.organization_id, actor="t", action="agent.create", subject="")
+    bench.directory.create_agent(deed, agent, name="a", dispatch_name="agent-a")
     rebind = {"request": wanted, "sealed": b"new", "agent_id": agent, "notify": True}
     failed = change(bench, imported, JobKind.REBIND, **rebind)
     claim = bench.begin(failed, StepName.CREATE_DISPATCH_RULE)

@@ -1,0 +1,30 @@
+"""What a change of the directory means for numbers that ring."""
+
+from __future__ import annotations
+
+from tests.e2e.test_safe_hands import WAIT, line_of
+from tests.rig import Rig
+from tests.vendors import VENDORS
+
+
+def test_a_renamed_agent_answers_under_its_old_name_until_the_number_is_set_up_again(
+    rig: Rig,
+) -> None:
+    body = {"name": "Front desk", "dispatch_name": "before", "external_id": "front-desk"}
+    assert rig.api.post("/v1/agents", json=body).status_code == 201
+    line = line_of(rig, VENDORS[0], "webhook", agent_id="front-desk")
+    line.bring_in()
+    assert line.call()["agent_name"] == "before"
+
+    line.ask("PATCH", "/v1/agents/front-desk", json={"dispatch_name": "after"})
+
+    assert line.call()["agent_name"] == "before"
+    same = {"agent_id": "front-desk"}
+    line.ask("PATCH", f"/v1/phone-numbers/{line.id}", json=same, headers=WAIT)
+    assert line.call()["agent_name"] == "before"
+    assert line.check()["verdict"] == "drifted"
+    assert line.repair()["status"] == "active"
+    assert line.call()["agent_name"] == "after"
+    line.ask("DELETE", "/v1/agents/front-desk", status=409)
+    line.release()
+    assert rig.api.delete("/v1/agents/front-desk").status_code == 204
