@@ -14,14 +14,14 @@ from typing import Any, Final, NoReturn
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel, to_snake
 
 from api_stub.problems import InvalidFields, name_fields
 from api_stub.schemas import FieldError
 from worker.domain.values import ProviderName
 from worker.providers import PROVIDERS
-from worker.service import ImportRequest, NumberChange
+from worker.service import ImportRequest, Input, NumberChange
 
 #: Deeper than any sensible metadata, shallower than what recursive code can stand.
 _DEEPEST: Final = 32
@@ -163,20 +163,11 @@ class NumberBody(NumberChange):
     )
 
 
-def _either_case(name: str) -> AliasChoices:
-    return AliasChoices(name, to_camel(name))
-
-
-class CredentialBody(BaseModel):
+class CredentialBody(Input):
     """A provider account to be stored."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
         title="CredentialRequest",
-        alias_generator=AliasGenerator(validation_alias=_either_case),
-        populate_by_name=True,
-        hide_input_in_errors=True,
         json_schema_extra={
             "examples": [
                 {
@@ -193,15 +184,10 @@ class CredentialBody(BaseModel):
     label: str = Field(default="", max_length=100)
 
 
-class CredentialChange(BaseModel):
+class CredentialChange(Input):
     """What of a provider account is to change: what is left out stays."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        alias_generator=AliasGenerator(validation_alias=_either_case),
-        populate_by_name=True,
-        hide_input_in_errors=True,
         json_schema_extra={
             "examples": [{"credentials": {"account_sid": _ACCOUNT_SID, "auth_token": _TOKEN}}]
         },
@@ -213,6 +199,7 @@ class CredentialChange(BaseModel):
     label: str | None = Field(default=None, max_length=100)
     overlap_seconds: int = Field(
         default=3600,
+        strict=True,
         ge=0,
         le=86400,
         description="How long webhooks signed with the replaced secret are still answered; 0 if it "

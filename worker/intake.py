@@ -56,7 +56,7 @@ def _either_case(name: str) -> AliasChoices:
     return AliasChoices(name, to_camel(name))
 
 
-class _Input(BaseModel):
+class Input(BaseModel):
     """What callers send: unknown fields are refused, camelCase is accepted."""
 
     model_config = ConfigDict(
@@ -68,7 +68,7 @@ class _Input(BaseModel):
     )
 
 
-class SipSettings(_Input):
+class SipSettings(Input):
     """The carrier's or the caller's own SIP trunk."""
 
     carrier: ProviderName | None = Field(
@@ -87,7 +87,7 @@ class SipSettings(_Input):
     allowed_addresses: tuple[str, ...] = Field(default=(), max_length=64)
 
 
-class InboundSettings(_Input):
+class InboundSettings(Input):
     """What happens to inbound calls."""
 
     room_pattern: str = Field(default="call-", min_length=1, max_length=64)
@@ -98,7 +98,7 @@ class InboundSettings(_Input):
     voicemail_message: str | None = Field(default=None, max_length=1000)
 
 
-class ImportRequest(_Input):
+class ImportRequest(Input):
     """One import, as its caller asks for it."""
 
     phone_number: str = Field(examples=["+14155550100"])
@@ -129,23 +129,23 @@ class ImportRequest(_Input):
     )
 
 
-class InboundChange(_Input):
+class InboundChange(Input):
     """What of the inbound calls is to change; what is left out stays."""
 
-    room_pattern: str = Field(default="call-", min_length=1, max_length=64)
+    room_pattern: str | None = Field(default=None, min_length=1, max_length=64)
     pin: SecretStr | None = None
     fallback_agent_id: str | None = None
     voicemail_message: str | None = Field(default=None, max_length=1000)
 
 
-class SipLoginChange(_Input):
+class SipLoginChange(Input):
     """Another login of the caller's own SIP trunk."""
 
     username: str = Field(min_length=1, max_length=255)
     password: SecretStr = Field(min_length=1, max_length=255)
 
 
-class NumberChange(_Input):
+class NumberChange(Input):
     """What of a number is to change: what is left out stays, null clears."""
 
     agent_id: str | None = None
@@ -153,7 +153,7 @@ class NumberChange(_Input):
     inbound: InboundChange = InboundChange()
     sip: SipLoginChange | None = None
     price: float | None = Field(default=None, ge=0)
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, Any] | None = None
     callback_url: SecretStr | None = Field(default=None, max_length=2048)
 
 
@@ -180,6 +180,10 @@ def changed(
     ):
         if field in inbound:
             values[name] = getattr(change.inbound, field)
+    if "metadata" in values:
+        values["metadata"] = values["metadata"] or {}
+    if "room_prefix" in values:
+        values["room_prefix"] = values["room_prefix"] or InboundSettings().room_pattern
     hidden: dict[str, Any] = {}
     if "pin" in inbound:
         pin = change.inbound.pin

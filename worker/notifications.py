@@ -13,13 +13,11 @@ import hmac
 import importlib.metadata
 import json
 import random
-import re
 import secrets
 import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -32,7 +30,7 @@ from worker.db.notifications import DueNotification, Notifications
 from worker.db.vault import Vault, VaultKeyMissingError
 from worker.domain.errors import InvalidRequest
 from worker.domain.values import format_id
-from worker.outward import TOTAL_SECONDS, NotReached, Reply, TooSlow, post
+from worker.outward import TOTAL_SECONDS, NotReached, Reply, TooSlow, parse_retry_after, post
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger(__name__)
@@ -146,19 +144,6 @@ def next_wait(attempt: int, retry_after_seconds: float | None, *, spread: float)
         return None
     asked = min(retry_after_seconds or 0.0, _LONGEST_RETRY_AFTER_SECONDS)
     return max(WAITS[attempt - 1] * (0.9 + 0.2 * spread), asked)
-
-
-def parse_retry_after(header: str | None, *, now: datetime) -> float | None:
-    """Returns the seconds that a Retry-After header asks for; None if it cannot be read. Pure."""
-    if header is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,9}", header):
-        return float(header)
-    try:
-        until = parsedate_to_datetime(header)
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds())
 
 
 # Delivery

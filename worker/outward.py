@@ -21,6 +21,8 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
@@ -231,6 +233,22 @@ def _why_not_connected(cause: OSError) -> str:
     if isinstance(cause, ConnectionRefusedError):
         return "The connection was refused."
     return "No connection could be made."
+
+
+def parse_retry_after(header: str | None, *, now: datetime) -> float | None:
+    """Returns the seconds that a Retry-After header asks for; None if it cannot be read. Pure.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-retry-after, and fractions, which some vendors send.
+    """
+    if header is None:
+        return None
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", header):
+        return float(header)
+    try:
+        until = parsedate_to_datetime(header)
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds())
 
 
 # Where it may go

@@ -23,6 +23,9 @@ from worker.plans import Plan
 
 #: Stands for the id of something that does not exist yet.
 _NEW: Final = "new"
+#: Of something new, what is left empty tells nothing, nor does what only says that it is ours.
+_NOTHING: Final = ("", "none")
+_OURS: Final = ("name", "metadata", "attributes", "room_config", "shadowed_by")
 #: After these the provider tells nothing more.
 _NO_WAY_IN: Final = (InvalidCredentials, AccountSuspended)
 
@@ -150,6 +153,7 @@ def changes(plan: Plan, number: OwnedNumber | None) -> list[ObjectChange]:
             news = tuple(
                 FieldChange(field=name, before=None, after=_shown(plan, value))
                 for name, value in fields.items()
+                if value not in _NOTHING and name not in _OURS
             )
             found.append(
                 ObjectChange(where=where, object=key, action="create", step=step, fields=news)

@@ -202,6 +202,11 @@ class Settings(BaseSettings):
     def _no_trailing_slash(cls, value: str | None) -> str | None:
         return value and value.rstrip("/")
 
+    @field_validator("self_test_base_url", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
     @field_validator("self_test_base_url")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:

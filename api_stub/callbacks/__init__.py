@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from api_stub import problems
 from api_stub.auth import Front
-from api_stub.routes._core import ALWAYS
+from api_stub.problems import ServiceUnavailable
 from worker.domain.calls import CallbackKind, CallbackRequest
 from worker.domain.errors import InvalidRequest, InvalidSignature, PayloadTooLarge
 from worker.domain.values import ProviderName
@@ -32,19 +32,19 @@ router: Final = APIRouter(tags=["callbacks"])
             "kept.",
             "content": {"application/xml": {}, "application/json": {}},
         },
-        **problems.document(*ALWAYS, InvalidSignature, InvalidRequest, PayloadTooLarge),
+        **problems.document(InvalidRequest, InvalidSignature, PayloadTooLarge, ServiceUnavailable),
     },
 )
 async def answer_provider(
     *, request: Request, service: Front, provider: ProviderName, kind: CallbackKind, number_id: str
 ) -> Response:
     """Answers a webhook of a provider; only what it signed for this number is heard."""
-    path, query = request.url.path, request.url.query
     asked = CallbackRequest(
         method=request.method,
         # Not the Host header, which anybody may send: what is signed is the URL that we gave out.
-        url=f"{service.public_base_url}{path}" + (f"?{query}" if query else ""),
-        headers={name.lower(): value for name, value in request.headers.items()},
+        url=service.public_base_url + _target(request),
+        # One that comes several times is a list: https://www.rfc-editor.org/rfc/rfc9110#section-5.3
+        headers={name: ", ".join(request.headers.getlist(name)) for name in request.headers},
         body=await request.body(),
     )
     nonce = asked.headers.get(PROBE_HEADER.lower())
@@ -58,3 +58,10 @@ async def answer_provider(
         status_code=HTTPStatus.OK,
         headers={**headers, "content-type": done.content_type},
     )
+
+
+def _target(request: Request) -> str:
+    """Path and query to the letter: what was escaped differently was not signed either."""
+    path: bytes = request.scope["raw_path"]
+    query: bytes = request.scope["query_string"]
+    return (path + b"?" * bool(query) + query).decode("latin-1")

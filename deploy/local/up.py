@@ -114,6 +114,19 @@ def _introduce(console: Console, stack: Stack, account: TwilioAccount, api_key: 
     )
     _say(console, "\nFollow it, with the id from the answer:")
     _say(console, f"curl -sS '{url}/IMPORT_ID?wait=20' {header}")
+    if not live:
+        call = {
+            "vendor": "twilio",
+            "account": account.sid,
+            "number": order["phone_number"],
+            "from": "+12025550199",
+        }
+        _say(console, "\nCall it, as the vendor would treat the call:")
+        _say(console, f"curl -sS {stack.sandbox_url}/_sandbox/calls -d '{json.dumps(call)}'")
+    number = f"{stack.api_url}/v1/phone-numbers/NUMBER_ID"
+    _say(console, "\nAsk why it does not ring; give it back:")
+    _say(console, f"curl -sS -X POST {number}/check {header}")
+    _say(console, f"curl -sS -X DELETE {number} -H 'Prefer: wait=20' {header}")
     _say(console, "\nCtrl-C stops everything; the data is kept.")
 
 

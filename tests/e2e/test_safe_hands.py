@@ -346,6 +346,44 @@ def test_a_release_leaves_what_its_owner_has_pointed_elsewhere(rig: Rig, vendor:
     assert line.call()["outcome"] == "forwarded"
 
 
+@WEBHOOK
+def test_a_check_names_what_only_the_customer_can_put_right(rig: Rig, vendor: Vendor) -> None:
+    line = line_of(rig, vendor, "webhook")
+    line.bring_in()
+    rival = api.CreateSIPInboundTrunkRequest(
+        trunk=api.SIPInboundTrunkInfo(
+            name="somebody else", numbers=[line.order.number], allowed_numbers=[CALLER]
+        )
+    )
+    line.livekit(lambda sip: sip.create_inbound_trunk(rival))
+    shadowed = line.check()["findings"]
+    assert [(one["code"], one["repairable"]) for one in shadowed] == [("shadowed", False)]
+    assert line.call()["outcome"] != "agent"
+
+    number = {"number": line.order.number.lstrip("+")} if vendor.name == "plivo" else {
+        "phone_number": line.order.number
+    }  # fmt: skip
+    line.edit(**number, remove=True)
+    gone = line.check()
+    assert "number_not_owned" in {one["code"] for one in gone["findings"]}
+    assert "not in this" in gone["summary"]
+    # There is nothing that a repair could do.
+    assert line.repair()["verdict"] == "drifted"
+
+
+def test_a_check_names_a_revoked_credential(rig: Rig) -> None:
+    line = line_of(rig, VENDORS[0], "webhook")
+    line.bring_in()
+    revoked = {"sid": line.order.account, "auth_token": "sandbox-token-9"}
+    rig.control("seed", {"twilio": {"accounts": [revoked]}})
+    found = line.check()
+    assert "invalid_credentials" in {one["code"] for one in found["findings"]}
+    credential = line.ask("GET", f"/v1/phone-numbers/{line.id}")["credential_id"]
+    new = {**line.order.body["credentials"], "auth_token": "sandbox-token-9"}
+    line.ask("PATCH", f"/v1/credentials/{credential}", json={"credentials": new})
+    assert line.check()["verdict"] == "ok"
+
+
 # Rebinding
 
 

@@ -66,6 +66,9 @@ class Vendor:
         form = {"CallSid": "CA1", "From": sender, "To": number}
         return "application/x-www-form-urlencoded", urlencode(form).encode()
 
+    def numbers(self, request: CallbackRequest) -> frozenset[str] | None:
+        raise NotImplementedError
+
     def is_answered(self, request: CallbackRequest) -> bool:
         raise NotImplementedError
 

@@ -64,6 +64,19 @@ class Numbers:
             rows = connection.execute(query.order_by(PhoneNumber.id.desc()).limit(limit))
             return [read_number(row) for row in rows]
 
+    def list_held_by_e164(self, organization_id: UUID, e164: str) -> list[NumberRecord]:
+        """Returns an organisation's active numbers that are dialled so: a proven, an asserted one.
+
+        An asserted claim blocks no proven owner, so there may be both.
+        """
+        query = select(PhoneNumber.__table__).where(
+            PhoneNumber.organization_id == organization_id,
+            PhoneNumber.e164 == e164,
+            PhoneNumber.status.in_(_HELD),
+        )
+        with self._engine.connect() as connection:
+            return [read_number(row) for row in connection.execute(query.order_by(PhoneNumber.id))]
+
     def activate(
         self,
         job_id: UUID,
@@ -187,7 +200,7 @@ class Numbers:
 
         Raises:
             NotFound: it was released meanwhile.
-            NumberBusy: a job works on the number, and might write what it was.
+            NumberBusy: a job works on the number and might write what it was, or releases it.
 
         Safe to repeat: yes.
         """
@@ -195,8 +208,10 @@ class Numbers:
             row = connection.execute(
                 select(PhoneNumber.status).where(PhoneNumber.id == number.id).with_for_update()
             ).first()
-            if row is None or row.status != NumberStatus.ACTIVE:
+            if row is None or row.status not in _HELD:
                 raise NotFound("There is no phone number with this id.")
+            if row.status != NumberStatus.ACTIVE:
+                raise NumberBusy("The number is being released.")
             self._require_idle(connection, number)
             connection.execute(
                 update(PhoneNumber)

@@ -22,9 +22,10 @@ Rules for all methods:
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, Final, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -53,6 +54,9 @@ from worker.settings import Settings
 
 #: Called with ids of outside objects as soon as they are known, before anything depends on them.
 Record = Callable[[Objects], None]
+
+#: A number as vendors write it: bare, with a plus, in a SIP address or behind a channel's name.
+_NUMBER: Final = re.compile(r"(?:[a-z]+:)?\+?([0-9]{7,15})(?:@.*)?")
 
 
 class Credentials(BaseModel, ABC):
@@ -92,6 +96,15 @@ class Webhooks(Protocol):
         """Returns the headers that the vendor would sign the request with.
 
         None where only the vendor holds the key.
+        """
+
+    def numbers(self, request: CallbackRequest) -> frozenset[str] | None:
+        """Returns the digits of the numbers of which one must be the number it was sent for.
+
+        None where that cannot be told: a recording, a number that is withheld.
+
+        Raises:
+            InvalidRequest: it is signed, but cannot be read.
         """
 
     def call(self, sender: str, number: str) -> tuple[str, bytes]:
@@ -288,6 +301,28 @@ class Provider(Protocol):
 
         Safe to repeat: yes, absent is done.
         """
+
+
+def concerned(
+    direction: str | None, *, senders: Iterable[object], receivers: Iterable[object]
+) -> frozenset[str] | None:
+    """Returns the digits of those whose call or message it is; None if one cannot be read.
+
+    Of what comes in the receivers, of what goes out the senders; where the direction is not told,
+    the receivers and as many of the senders as can be read.
+    """
+    ours = senders if direction == "outbound" else receivers
+    found = {_digits(text) for text in ours}
+    if not found or None in found:
+        return None
+    if direction not in ("inbound", "outbound"):
+        found |= {_digits(text) for text in senders}
+    return frozenset(digits for digits in found if digits is not None)
+
+
+def _digits(text: object) -> str | None:
+    match = _NUMBER.fullmatch(text.strip()) if isinstance(text, str) else None
+    return None if match is None else match[1]
 
 
 def retrying(*, attempts: int = 3) -> Retrying:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
@@ -14,6 +12,7 @@ from requests.exceptions import ChunkedEncodingError, ContentDecodingError
 from urllib3.exceptions import NewConnectionError
 
 from worker.domain.errors import InternalError, ProviderUnavailable, TrunklineError
+from worker.outward import parse_retry_after
 
 _LONGEST_WAIT_SECONDS: Final = 300.0
 #: No answer, or half of one: the request may have been heard.
@@ -46,16 +45,7 @@ def unanswered(exc: requests.RequestException, *, write: bool) -> TrunklineError
     return InternalError()
 
 
-def parse_retry_after(header: str | None, *, now: datetime) -> float | None:
+def asked_wait(header: str | None, *, now: datetime) -> float | None:
     """Returns the seconds that a Retry-After header asks for, at most five minutes. Pure."""
-    if header is None:
-        return None
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", header):
-        seconds = float(header)
-    else:
-        try:
-            until = parsedate_to_datetime(header)
-        except ValueError:
-            return None
-        seconds = (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds()
-    return min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS)
+    seconds = parse_retry_after(header, now=now)
+    return None if seconds is None else min(seconds, _LONGEST_WAIT_SECONDS)

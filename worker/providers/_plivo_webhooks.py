@@ -40,7 +40,7 @@ from worker.domain.calls import (
 )
 from worker.domain.errors import InvalidPhoneNumber, InvalidRequest
 from worker.domain.values import E164
-from worker.providers._core import Credentials
+from worker.providers._core import Credentials, concerned
 from worker.providers._plivo_credentials import PlivoCredentials
 
 #: With the token of the account or subaccount that has the number, and with the main account's.
@@ -78,6 +78,19 @@ class PlivoWebhooks:
         token = credentials.auth_token.get_secret_value()
         names = _V3 if credentials.auth_id.startswith("MA") else _V3[:1]
         return {_V3_NONCE: nonce, **dict.fromkeys(names, _v3(token, request, nonce))}
+
+    def numbers(self, request: CallbackRequest) -> frozenset[str] | None:
+        """Reads From and To; a message does not tell its direction.
+
+        Raises:
+            InvalidRequest: more fields than Plivo sends.
+        """
+        try:
+            form = dict(request.form)
+        except ValueError:
+            raise InvalidRequest("The webhook has too many fields.") from None
+        direction = _direction(form.get("Direction"))
+        return concerned(direction, senders=(form.get("From"),), receivers=(form.get("To"),))
 
     def call(self, sender: str, number: str) -> tuple[str, bytes]:
         """Returns a request of the answer URL for an inbound call that rings."""

@@ -32,7 +32,7 @@ from worker.domain.errors import (
 )
 from worker.domain.job import Attempt
 from worker.providers._core import retrying
-from worker.providers._http import connections, parse_retry_after, unanswered
+from worker.providers._http import asked_wait, connections, unanswered
 from worker.settings import Settings
 
 #: What a 4xx or a 404 means, as whoever asked says.
@@ -121,7 +121,7 @@ def translate(
     if not isinstance(exc, Refused):
         return _without_status(exc, write=write, refused=refused)
     kind = ERRORS.get(exc.status)
-    retry_after = parse_retry_after(exc.retry_after, now=now)
+    retry_after = asked_wait(exc.retry_after, now=now)
     if kind is ProviderRateLimited:
         return ProviderRateLimited(retry_after=retry_after)
     if kind is None and exc.status == HTTPStatus.NOT_FOUND and exc.is_plivos:

@@ -34,7 +34,7 @@ from worker.domain.calls import (
     Voicemail,
 )
 from worker.domain.errors import InvalidRequest
-from worker.providers._core import Credentials
+from worker.providers._core import Credentials, concerned
 from worker.providers._telnyx_credentials import TelnyxCredentials
 
 #: How far Telnyx's clock and ours may be apart, both ways: what the SDK's own check allows.
@@ -81,6 +81,33 @@ class TelnyxWebhooks:
         """Returns None: only Telnyx has the private key."""
         del credentials, request
         return None
+
+    def numbers(self, request: CallbackRequest) -> frozenset[str] | None:
+        """Reads the parties of a call from its form, those of a message from its JSON.
+
+        The signature leaves the URL out: this is what ties a request to the number it came for.
+
+        Raises:
+            InvalidRequest: more fields than Telnyx sends.
+        """
+        form = _form(request)
+        if form:
+            direction = _direction(form.get("Direction"))
+            return concerned(direction, senders=(form.get("From"),), receivers=(form.get("To"),))
+        try:
+            payload = _object(_data(request).get("payload"))
+        except InvalidRequest:
+            return None
+        return concerned(
+            _direction(payload.get("direction")),
+            senders=(_object(payload.get("from")).get("phone_number"),),
+            # A message to a group names the others as well.
+            receivers=[
+                _object(one).get("phone_number")
+                for name in ("to", "cc")
+                for one in _list(payload.get(name))
+            ],
+        )
 
     def call(self, sender: str, number: str) -> tuple[str, bytes]:
         """Returns the form of a call that comes in, in the fields that all TeXML requests have."""
@@ -206,18 +233,13 @@ def _recording(form: Mapping[str, str]) -> Event:
 
 
 def _message(request: CallbackRequest) -> Event | None:
-    try:
-        document = json.loads(request.body)
-    except (ValueError, RecursionError):
-        raise InvalidRequest("The webhook is not JSON.") from None
-    data = _object(_object(document).get("data"))
+    data = _data(request)
     event_type = _needed(data, "event_type")
     if event_type not in _MESSAGES:
         return None
     payload = _object(data.get("payload"))
-    receivers = payload.get("to")
     # A message to a group has several; the others are not ours.
-    receiver = _object(receivers[0] if isinstance(receivers, list) and receivers else None)
+    receiver = _object(next(iter(_list(payload.get("to"))), None))
     received = event_type == "message.received"
     return Event(
         kind=EventKind.SMS,
@@ -240,6 +262,18 @@ def _form(request: CallbackRequest) -> Mapping[str, str]:
         return dict(request.form)
     except ValueError:
         raise InvalidRequest("The webhook has too many fields.") from None
+
+
+def _data(request: CallbackRequest) -> Mapping[str, object]:
+    try:
+        document = json.loads(request.body)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The webhook is not JSON.") from None
+    return _object(_object(document).get("data"))
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _object(value: object) -> Mapping[str, object]:

@@ -32,7 +32,7 @@ from worker.domain.errors import (
 )
 from worker.domain.job import Attempt
 from worker.providers._core import retrying
-from worker.providers._http import parse_retry_after
+from worker.providers._http import asked_wait
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -200,11 +200,11 @@ def translate(
     status, code = facts(exc)
     if status is None:
         return _unanswered(exc, write=write)
-    wait = parse_retry_after(_headers(exc).get("retry-after"), now=now)
+    wait = asked_wait(_headers(exc).get("retry-after"), now=now)
     kind = ERRORS.get(code or 0) or ERRORS.get(status)
     if kind is ProviderRateLimited:
         # https://developers.telnyx.com/development/api-fundamentals/rate-limiting: in seconds
-        reset = parse_retry_after(_headers(exc).get("x-ratelimit-reset"), now=now)
+        reset = asked_wait(_headers(exc).get("x-ratelimit-reset"), now=now)
         return ProviderRateLimited(retry_after=reset if wait is None else wait)
     if kind is InsufficientPermission and _SUSPENDED.search(_detail(exc)):
         return AccountSuspended()

@@ -38,7 +38,7 @@ from worker.domain.calls import (
     Voicemail,
 )
 from worker.domain.errors import InvalidRequest
-from worker.providers._core import Credentials
+from worker.providers._core import Credentials, concerned
 from worker.providers._twilio_credentials import TwilioCredentials
 
 _XML: Final = "text/xml"
@@ -86,6 +86,19 @@ class TwilioWebhooks:
         signature = RequestValidator(token).compute_signature(request.url, _Form(request.form))
         return {_SIGNATURE: signature}
 
+    def numbers(self, request: CallbackRequest) -> frozenset[str] | None:
+        """Reads From and To; a message does not tell its direction.
+
+        Raises:
+            InvalidRequest: more fields than any vendor sends.
+        """
+        fields = _fields(request)
+        return concerned(
+            _DIRECTIONS.get(fields.get("Direction", "").lower()),
+            senders=(fields.get("From"),),
+            receivers=(fields.get("To"),),
+        )
+
     def call(self, sender: str, number: str) -> tuple[str, bytes]:
         """Returns the form of an inbound call that rings."""
         nobody = "0" * 32
@@ -115,11 +128,7 @@ class TwilioWebhooks:
         read = _EVENTS.get(kind)
         if read is None:
             return None
-        try:
-            fields = dict(request.form)
-        except ValueError:
-            raise InvalidRequest("The report has too many fields.") from None
-        return read(fields)
+        return read(_fields(request))
 
     def render(self, answer: Answer) -> tuple[str, bytes]:
         """Returns TwiML."""
@@ -252,6 +261,13 @@ _EVENTS: Final = MappingProxyType[CallbackKind, Callable[[Mapping[str, str]], Ev
         CallbackKind.RECORDING: _recording_event,
     }
 )
+
+
+def _fields(request: CallbackRequest) -> Mapping[str, str]:
+    try:
+        return dict(request.form)
+    except ValueError:
+        raise InvalidRequest("The report has too many fields.") from None
 
 
 def _told(fields: Mapping[str, str], *names: str) -> str:

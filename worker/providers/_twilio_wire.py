@@ -38,7 +38,7 @@ from worker.domain.errors import (
 )
 from worker.domain.job import Attempt
 from worker.providers._core import retrying
-from worker.providers._http import connections, parse_retry_after, unanswered
+from worker.providers._http import asked_wait, connections, unanswered
 from worker.settings import Settings
 
 Sdk: TypeAlias = Any  # the SDK ships no types
@@ -148,7 +148,7 @@ class Calls:
             raise
         except Exception as exc:  # noqa: BLE001 -- translate sorts out what the SDK lets through
             status, code = facts(exc)
-            retry_after = parse_retry_after(self._http.retry_after, now=datetime.now(UTC))
+            retry_after = asked_wait(self._http.retry_after, now=datetime.now(UTC))
             error = translate(
                 exc, write=write, refused=refused, missing=missing, retry_after=retry_after
             )

@@ -23,6 +23,7 @@ from worker.domain.values import ProviderName
 from worker.intake import (
     ImportRequest,
     InboundSettings,
+    Input,
     NumberChange,
     SipSettings,
     explain,
@@ -54,6 +55,7 @@ __all__ = [
     "Diagnosis",
     "ImportRequest",
     "InboundSettings",
+    "Input",
     "JobRecord",
     "NotificationRecord",
     "NumberChange",

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
 from worker.answering import AGENT, TRIED, first_answer, next_answer
 from worker.checking import Opened
 from worker.db.records import Setup
-from worker.domain.calls import Acknowledge, Answer, CallbackKind, CallbackRequest, Forward
-from worker.domain.errors import InvalidSignature, TrunklineError
-from worker.domain.values import NumberStatus, parse_id
+from worker.domain.calls import (
+    Acknowledge,
+    Answer,
+    CallbackKind,
+    CallbackRequest,
+    Event,
+    Forward,
+)
+from worker.domain.errors import InvalidRequest, InvalidSignature, TrunklineError
+from worker.domain.job import Attempt, Lease
+from worker.domain.values import NumberStatus, format_id, parse_id
 from worker.providers import PROVIDERS
 from worker.selftest import probe_answer
 from worker.service._core import Part
 
 _log = structlog.get_logger()
+
+#: Ids of vendors are short and plain; the database could neither hold nor index every text.
+_KEY: Final = re.compile(r"[!-~]{1,512}")
+#: Beyond one call outside: a caller hears nothing while we look, and vendors wait 5 to 15 s.
+_LOOKING_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +74,10 @@ class Calls(Part):
         webhooks = opened.plan.provider.webhooks
         if webhooks is None or not self._is_signed(opened, setup, request):
             raise InvalidSignature
+        # A signature need not cover the URL: what was sent for one number counts for no other.
+        named = webhooks.numbers(request)
+        if named is not None and not _is_among(setup.number.e164, named):
+            raise InvalidSignature
         answer: Answer = Acknowledge()
         if kind is CallbackKind.VOICE:
             answer = first_answer(opened.plan, setup.number.status, self._previous(opened))
@@ -68,11 +88,16 @@ class Calls(Part):
         else:
             event = webhooks.event(kind, request)
             if event is not None:
-                self._numbers.add_event(
-                    setup, kind=event.kind, key=event.key, sealed=self._vault.seal(event.data)
-                )
+                self._keep(setup, event)
         content_type, body = webhooks.render(answer)
         return CallbackAnswer(content_type=content_type, body=body)
+
+    def _keep(self, setup: Setup, event: Event) -> None:
+        if _KEY.fullmatch(event.key) is None:
+            raise InvalidRequest("The report's id is none that a provider gives.")
+        self._numbers.add_event(
+            setup, kind=event.kind, key=event.key, sealed=self._vault.seal(_whole(event.data))
+        )
 
     def _is_signed(self, opened: Opened, setup: Setup, request: CallbackRequest) -> bool:
         """Whether the provider signed it, with the present secret or one replaced just now."""
@@ -90,11 +115,38 @@ class Calls(Part):
     def _previous(self, opened: Opened) -> Forward | None:
         """Who answered before the import, while calls are not ours; looked up where need be."""
         original = opened.original
-        if opened.setup.number.status is NumberStatus.ACTIVE or original is None:
+        number = opened.setup.number
+        if number.status is NumberStatus.ACTIVE or original is None:
             return None
+        settings = self._settings
+        lease = Lease(seconds=settings.call_seconds + _LOOKING_SECONDS)
+        attempt = Attempt(
+            import_id=format_id("num", number.id), step="forward", number=1, lease=lease
+        )
+        adapter = PROVIDERS[opened.plan.spec.provider]
         try:
-            return opened.plan.provider.answer_url(original.parts["voice"])
+            provider = adapter.connect(opened.credentials, settings, attempt)
+            return provider.answer_url(original.parts["voice"])
         except TrunklineError as error:
             # A call waits: better to go on without than to say nothing.
             _log.warning("who answered before cannot be looked up", code=error.code)
             return None
+
+
+def _is_among(number: str, named: frozenset[str]) -> bool:
+    """Whether digits are the number's, also without its country code or with zeros before them."""
+    ours = number.removeprefix("+")
+    return any(
+        ours.endswith(digits) or digits.endswith(ours)
+        for digits in (one.lstrip("0") for one in named)
+    )
+
+
+def _whole(data: Mapping[str, str | int | None]) -> dict[str, str | int | None]:
+    """Replaces halves of surrogate pairs: JSON from outside may hold them, an answer cannot."""
+    return {
+        name: value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if isinstance(value, str)
+        else value
+        for name, value in data.items()
+    }

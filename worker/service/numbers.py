@@ -12,10 +12,10 @@ from uuid_utils.compat import uuid7
 from worker.db.records import JobRecord, NewChange, NumberRecord
 from worker.domain.access import Caller, Permission
 from worker.domain.calls import EventKind
-from worker.domain.errors import NotFound, NumberBusy
+from worker.domain.errors import InvalidRequest, NotFound, NumberBusy
 from worker.domain.job import JobKind
 from worker.domain.spec import ImportSecrets, ImportSpec
-from worker.domain.values import parse_id
+from worker.domain.values import E164, format_id, parse_id
 from worker.intake import NumberChange, changed
 from worker.outward import vet_url
 from worker.service._core import Part, cursor_of
@@ -47,6 +47,22 @@ class Numbers(Part):
         """Returns a number of the caller's that is active or on its way out, if there is one."""
         caller.require(Permission.READ)
         return self._held(caller, number_id)
+
+    def find_number_by_e164(self, caller: Caller, e164: E164) -> NumberRecord:
+        """Returns the number that is active, or on its way out, by what people dial.
+
+        Raises:
+            NotFound: the caller's organisation has no such number.
+            InvalidRequest: it has two, one proven and one asserted.
+        """
+        caller.require(Permission.READ)
+        found = self._numbers.list_held_by_e164(caller.organization_id, e164)
+        if not found:
+            raise NotFound(f"There is no active phone number {e164} in this organisation.")
+        if len(found) > 1:
+            which = " and ".join(f"{format_id('num', one.id)} ({one.provider})" for one in found)
+            raise InvalidRequest(f"{e164} is imported more than once: {which}. Give one's id.")
+        return found[0]
 
     def list_numbers(self, caller: Caller, *, limit: int, cursor: str | None) -> list[NumberRecord]:
         """Returns the organisation's numbers, newest first."""

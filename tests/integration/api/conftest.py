@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Barrier
 from typing import Any, Final
@@ -22,20 +24,22 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from deploy.local.environment import child_environment
+from deploy.local.environment import child_environment, sandbox_vendors
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.service import Service as Process
 from deploy.local.services import Surroundings, api
 from deploy.local.waiting import LOOPBACK, free_port, wait_until
+from deploy.sandbox.thread import running
 from tests.conftest import make_settings
 from worker.db.claims import Claims
 from worker.db.engine import make_engine
 from worker.db.numbers import Numbers
 from worker.db.records import Claim, JobRecord
 from worker.db.repository import JobRepository
+from worker.db.vault import Vault
 from worker.domain.errors import TrunklineError, UndoFailed
 from worker.domain.job import StepName
-from worker.domain.values import parse_id
+from worker.domain.values import Routing, parse_id
 from worker.service import Role, Service, migrate_database
 from worker.settings import Settings
 
@@ -43,11 +47,14 @@ PROJECT: Final = Path(__file__).resolve().parents[3]
 SID: Final = "AC0123456789abcdef0123456789abcdef"
 #: Planted wherever a caller may put a secret; nothing but the vault may ever hold it.
 TOKEN: Final = "planted-twilio-auth-token"
+NUMBER_SID: Final = f"PN{'1' * 32}"
+#: Of a customer, with a secret in its query.
+FOREIGN: Final = "https://pbx.example.com/voice?key=planted-query"
 _serial = itertools.count(1)
 
 
 def new_number() -> str:
-    return f"+1415{5550000 + next(_serial):07}"
+    return f"+1415{5560000 + next(_serial):07}"
 
 
 def new_request(**changes: Any) -> dict[str, Any]:
@@ -103,6 +110,7 @@ class Platform:
     settings: Settings
     process: Process
     url: str
+    sandbox_url: str
     broker_port: int
     engine: Engine
     service: Service
@@ -118,8 +126,38 @@ class Platform:
     def client(self, **headers: str) -> httpx.Client:
         # One transport for all: making one costs more than a whole test.
         return httpx.Client(
-            base_url=self.url, headers=headers, timeout=30, transport=self._transport
+            base_url=self.url,
+            headers=headers,
+            timeout=30,
+            transport=self._transport,
+            event_hooks={"response": [self._is_documented]},
         )
+
+    @cached_property
+    def operations(self) -> list[tuple[str, re.Pattern[str], dict[str, Any]]]:
+        """Method, path and description of every route, from the OpenAPI document."""
+        document = httpx.get(f"{self.url}/openapi.json", trust_env=False).json()
+        return [
+            (method.upper(), re.compile(re.sub(r"{[a-z_]+}", "[^/]+", path)), operation)
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+        ]
+
+    def _is_documented(self, answer: httpx.Response) -> None:
+        """Every answer of every test has a status that its route lists."""
+        for method, path, operation in self.operations:
+            asked = answer.request
+            if method != asked.method or path.fullmatch(asked.url.path) is None:
+                continue
+            listed = set(operation["responses"]) - {"default"}
+            # What stands before all routes refuses a body that none of them asked for.
+            unasked = answer.status_code == 413 and "requestBody" not in operation
+            assert str(answer.status_code) in listed or unasked, (
+                method,
+                path.pattern,
+                answer.status_code,
+            )
+            return
 
     def tenant(self) -> Tenant:
         name = f"Tenant {next(_serial)}"
@@ -172,6 +210,28 @@ class Platform:
         claim = self.claims.begin_step(job_id, step, attempts=3, lease_seconds=30)
         assert isinstance(claim, Claim), claim
         return claim
+
+    @property
+    def vault(self) -> Vault:
+        return Vault(self.settings.vault_keys)
+
+    def find(self, import_id: str, original: Routing) -> None:
+        """Does the steps until the number and its routing are known."""
+        for step in (StepName.VALIDATE_CREDENTIALS, StepName.CHECK_OWNERSHIP):
+            claim = self.begin(import_id, step)
+            found = step is StepName.CHECK_OWNERSHIP
+            sealed = self.vault.seal({"routing": original.to_json()}) if found else None
+            self.claims.finish_step(claim, output={}, sealed=sealed)
+
+    def control(self, command: str, body: Any) -> None:
+        """Seeds the sandbox, or scripts a fault of it; LiveKit's key outlives a reset."""
+        if command == "reset":
+            secret = self.settings.livekit_api_secret.get_secret_value()
+            key = {"api_key": self.settings.livekit_api_key, "api_secret": secret}
+            body = {"livekit": key, **body}
+        url = f"{self.sandbox_url}/_sandbox/{command}"
+        answer = httpx.post(url, json=body, timeout=10, trust_env=False)
+        assert answer.is_success, answer.text
 
     def finish_all(self, import_id: str, **output: Any) -> None:
         """Does every step, so that the import becomes active."""
@@ -228,6 +288,12 @@ def environment(settings: Settings) -> dict[str, str]:
         "LIVEKIT_API_KEY": settings.livekit_api_key,
         "LIVEKIT_API_SECRET": settings.livekit_api_secret.get_secret_value(),
         "LIVEKIT_SIP_URI": settings.livekit_sip_uri,
+        "TRUNKLINE_SELF_TEST": str(settings.self_test).lower(),
+        **{
+            name: getattr(settings, name.lower())
+            for name in sandbox_vendors("", "")
+            if name.endswith("_BASE_URL") and getattr(settings, name.lower()) is not None
+        },
     }
 
 
@@ -242,13 +308,23 @@ def api_process(settings: Settings, directory: Path, url: str) -> Process:
 
 
 @pytest.fixture(scope="session")
+def sandbox() -> Iterator[str]:
+    with running() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def platform(
-    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+    postgres: EmbeddedPostgres, sandbox: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Platform]:
     postgres.create_database("api")
     broker_port = free_port()
     settings = make_settings(
-        postgres.url("api"), broker_url=SecretStr(f"redis://{LOOPBACK}:{broker_port}/0")
+        postgres.url("api"),
+        broker_url=SecretStr(f"redis://{LOOPBACK}:{broker_port}/0"),
+        # What the self-test calls is nobody's name.
+        self_test=False,
+        **sandbox_vendors(sandbox, "sandbox-secret-that-is-long-enough"),
     )
     url = f"http://{LOOPBACK}:{free_port()}"
     process = api_process(settings, tmp_path_factory.mktemp("api"), url)
@@ -263,6 +339,7 @@ def platform(
         settings=settings,
         process=process,
         url=url,
+        sandbox_url=sandbox,
         broker_port=broker_port,
         engine=engine,
         service=Service.from_settings(settings),
@@ -283,6 +360,17 @@ def tenant(platform: Platform) -> Tenant:
 @pytest.fixture
 def other(platform: Platform) -> Tenant:
     return platform.tenant()
+
+
+@pytest.fixture
+def account(platform: Platform) -> Iterator[str]:
+    """A Twilio account of the sandbox with a number that somebody answers."""
+    number = new_number()
+    owned = {"phone_number": number, "sid": NUMBER_SID, "voice_url": FOREIGN}
+    held = {"sid": SID, "auth_token": TOKEN, "numbers": [owned]}
+    platform.control("reset", {"twilio": {"accounts": [held]}})
+    yield number
+    platform.control("reset", {})
 
 
 @pytest.fixture

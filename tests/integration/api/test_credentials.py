@@ -34,6 +34,7 @@ def test_a_credential_is_stored_without_ever_showing_its_secret(
         "stored": True,
         "created_at": found["created_at"],
         "updated_at": found["updated_at"],
+        "warnings": [],
     }
     assert found["created_at"].endswith("Z")
     assert tenant.http.get(answer.headers["Location"]).json() == found

@@ -48,6 +48,7 @@ def test_an_import_is_accepted_while_redis_is_down(platform: Platform, tenant: T
         "carrier": None,
         "started_at": None,
         "finished_at": None,
+        "notifications": [],
         "steps": [
             {
                 "name": step,

@@ -25,20 +25,29 @@ ROUTES = [
     ("GET", f"/v1/imports/imp_{ID}", "reads"),
     ("POST", f"/v1/imports/imp_{ID}/cancel", "writes"),
     ("POST", f"/v1/imports/imp_{ID}/retry", "writes"),
+    ("POST", "/v1/imports/preflight", "writes"),
     ("POST", "/v1/credentials", "writes"),
     ("GET", "/v1/credentials", "reads"),
     ("GET", f"/v1/credentials/cred_{ID}", "reads"),
+    ("PATCH", f"/v1/credentials/cred_{ID}", "writes"),
+    ("GET", f"/v1/credentials/cred_{ID}/numbers", "writes"),
     ("DELETE", f"/v1/credentials/cred_{ID}", "writes"),
     ("GET", "/v1/phone-numbers", "reads"),
     ("GET", f"/v1/phone-numbers/num_{ID}", "reads"),
+    ("PATCH", f"/v1/phone-numbers/num_{ID}", "writes"),
+    ("DELETE", f"/v1/phone-numbers/num_{ID}", "writes"),
+    ("POST", f"/v1/phone-numbers/num_{ID}/check", "writes"),
+    ("GET", f"/v1/phone-numbers/num_{ID}/events", "reads"),
     ("GET", "/v1/signing-secret", "writes"),
     ("POST", "/v1/signing-secret/rotate", "writes"),
 ]
 
 
 def ask(client: httpx.Client, method: str, path: str, **more: object) -> httpx.Response:
-    body = new_request() if path == "/v1/imports" else without(new_request(), "phone_number")
-    return client.request(method, path, json=body if method == "POST" else None, **more)  # type: ignore[arg-type]
+    imports = path in ("/v1/imports", "/v1/imports/preflight")
+    body = new_request() if imports else without(new_request(), "phone_number")
+    sent = {"POST": body, "PATCH": {}}.get(method)
+    return client.request(method, path, json=sent, **more)  # type: ignore[arg-type]
 
 
 def test_every_route_is_listed_here(platform: Platform) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from api_stub.app import build
 from api_stub.schemas import JobOut
-from worker.domain.job import JobKind, JobState, StepName
+from worker.domain.job import PLANS, JobKind, JobState
 from worker.domain.spec import ImportSpec
 from worker.domain.values import (
     E164,
@@ -68,6 +68,7 @@ def job(**changes: Any) -> JobRecord:
         "created_at": NOON,
         "updated_at": NOON,
         "steps": {},
+        "notifications": (),
     }
     return JobRecord(**{**values, **changes})
 
@@ -123,4 +124,4 @@ def test_a_number_is_named_once_it_is_active(state: JobState) -> None:
 
 
 def test_every_step_is_shown_in_order() -> None:
-    assert [step.name for step in JobOut.from_record(job()).steps] == [*StepName]
+    assert [step.name for step in JobOut.from_record(job()).steps] == [*PLANS[JobKind.IMPORT]]

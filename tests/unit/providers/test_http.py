@@ -5,7 +5,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from worker.providers._http import parse_retry_after
+from worker.providers._http import asked_wait
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -31,4 +31,4 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(header, now=NOW) == seconds
+    assert asked_wait(header, now=NOW) == seconds

@@ -1,0 +1,53 @@
+"""The ``trunkline`` command: numbers, imports and accounts in a terminal, and an operator's chores.
+
+It works on the database that the environment names, as the API does. Exit codes: 0 done, 1 failed,
+refused, drifted or unreachable, 2 wrong usage or settings, 3 not final yet.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from worker.cli._core import AT_EXIT, Exit, complain
+from worker.cli.checks import check
+from worker.cli.credentials import credentials
+from worker.cli.doctor import doctor
+from worker.cli.imports import import_number, preflight, status
+from worker.cli.numbers import change, events, numbers, release
+from worker.cli.operations import admin, keys
+from worker.db.engine import DATABASE_ERRORS
+from worker.domain.errors import TrunklineError
+
+app = typer.Typer(
+    name="trunkline",
+    help="Imports phone numbers that customers own into a voice-AI platform, as durable jobs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(preflight)
+app.command("import")(import_number)
+app.command()(status)
+app.command()(numbers)
+app.command()(check)
+app.command()(change)
+app.command()(release)
+app.command()(events)
+app.add_typer(credentials, name="credentials")
+app.add_typer(keys, name="keys")
+app.add_typer(admin, name="admin")
+app.command()(doctor)
+
+
+def main() -> None:
+    """Runs the command; a refusal becomes one line and an exit code."""
+    try:
+        with AT_EXIT:
+            app()
+    except TrunklineError as error:
+        complain(str(error))
+        sys.exit(Exit.FAILED)
+    except DATABASE_ERRORS:
+        complain("the database cannot be reached; try `trunkline doctor`")
+        sys.exit(Exit.FAILED)
