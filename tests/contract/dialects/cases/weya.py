@@ -325,14 +325,6 @@ CONTRACT = Contract(
             after=untouched("twilio"),
         ),
         Case(
-            name="a provider that is away",
-            status=500,
-            before=failing("twilio", action="status", status=503),
-            request=request,
-            body=refused(500, Matching(shape=".*cannot be reached right now.*")),
-            after=untouched("twilio"),
-        ),
-        Case(
             name="a token is required",
             status=401,
             request=request,
