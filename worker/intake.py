@@ -30,6 +30,7 @@ from pydantic.alias_generators import to_camel
 from worker.domain.errors import (
     InvalidRequest,
     SignaturesUnverifiable,
+    SipLoginIncomplete,
     SipTrunkProvisionFailed,
 )
 from worker.domain.spec import ImportSecrets, ImportSpec
@@ -70,6 +71,13 @@ class Input(BaseModel):
 class SipSettings(Input):
     """The carrier's or the caller's own SIP trunk."""
 
+    carrier: ProviderName | None = Field(
+        default=None,
+        description="Only with provider `sip`: the carrier, if it is `twilio`, `telnyx` or "
+        "`plivo`. Calls from Twilio and Telnyx cannot log in, so the carrier's own signalling "
+        "addresses are admitted instead, and the login is for outbound calls alone; what is left "
+        "out of it is the platform's at that carrier.",
+    )
     trunk_name: str | None = Field(default=None, max_length=64)
     address: str | None = Field(default=None, max_length=255, examples=["sip.example.com"])
     username: str | None = Field(default=None, min_length=1, max_length=255)
@@ -182,7 +190,7 @@ def changed(
         hidden["pin"] = "" if pin is None else parse_pin(pin.get_secret_value())
     if change.sip is not None:
         hidden |= _changed_login(change.sip, spec, kept)
-        if spec.carrier is not None:
+        if spec.carrier is not None and "username" in spec.carrier:
             values["carrier"] = {**spec.carrier, "username": change.sip.username}
     if "callback_url" in given:
         url = change.callback_url
@@ -221,10 +229,11 @@ def spec_of(request: ImportRequest, settings: Settings) -> ImportSpec:
         raise InvalidRequest(f"number_sid: {request.provider}'s ids of numbers look otherwise.")
     if request.inbound.pin is not None:
         parse_pin(request.inbound.pin.get_secret_value())
+    _require_known_carrier(request)
     address = _sip_address(request, settings)
     transport = _transport(request, mode)
     if adapter.ownership is Ownership.ASSERTED:
-        _require_carrier_settings(request, address)
+        _require_carrier_settings(request, address, settings)
     return ImportSpec(
         phone_number=number,
         provider=request.provider,
@@ -249,7 +258,26 @@ def spec_of(request: ImportRequest, settings: Settings) -> ImportSpec:
         price=request.price,
         metadata=request.metadata,
         carrier=_carrier(request, settings) if adapter.ownership is Ownership.ASSERTED else None,
+        sip_carrier=request.sip.carrier,
     )
+
+
+def _require_known_carrier(request: ImportRequest) -> None:
+    carrier = request.sip.carrier
+    if carrier is not None and request.provider is not ProviderName.SIP:
+        raise InvalidRequest("sip.carrier is for provider sip; the others are their own carrier.")
+    if carrier is ProviderName.SIP:
+        raise InvalidRequest("sip.carrier: twilio, telnyx or plivo; leave it out for any other.")
+
+
+def _carrier_of(request: ImportRequest) -> ProviderName:
+    """Whose SIP network the number's calls come through."""
+    return request.sip.carrier or request.provider
+
+
+def _answers_challenge(request: ImportRequest) -> bool:
+    """Whether the calls that a SIP carrier sends can log in at LiveKit."""
+    return RoutingMode.SIP_TRUNK in PROVIDERS[_carrier_of(request)].authenticating_modes
 
 
 def _transport(request: ImportRequest, mode: RoutingMode) -> SipTransport:
@@ -263,13 +291,13 @@ def _transport(request: ImportRequest, mode: RoutingMode) -> SipTransport:
     sip = request.sip
     if sip.media_encryption is not MediaEncryption.REQUIRE:
         return sip.transport
-    if request.provider is not ProviderName.SIP and request.supports_inbound:
+    if request.supports_inbound:
         if mode is RoutingMode.WEBHOOK:
             raise InvalidRequest(
                 "media_encryption require needs routing_mode sip_trunk: a call that a voice "
                 "webhook sends on comes without encrypted media."
             )
-        if request.provider is ProviderName.TELNYX:
+        if _carrier_of(request) is ProviderName.TELNYX:
             # Its connections offer TLS or SRTP, not both; without TLS the keys would be read.
             raise InvalidRequest(
                 "Telnyx cannot bring calls with encrypted signalling and media. Use "
@@ -280,13 +308,17 @@ def _transport(request: ImportRequest, mode: RoutingMode) -> SipTransport:
     return SipTransport.TLS
 
 
-def _require_carrier_settings(request: ImportRequest, address: str | None) -> None:
+def _require_carrier_settings(
+    request: ImportRequest, address: str | None, settings: Settings
+) -> None:
     """A carrier cannot be asked for anything, so the import must bring it."""
-    if request.supports_outbound and (address is None or not _has_login(request, address)):
+    has_login = request.sip.username is not None or _is_platforms(request, address, settings)
+    if request.supports_outbound and (address is None or not has_login):
         raise SipTrunkProvisionFailed(
             "Outbound calls through a SIP carrier need sip.address, sip.username and sip.password."
         )
-    if request.supports_inbound and not (request.sip.username or request.sip.allowed_addresses):
+    known = request.sip.allowed_addresses or not _answers_challenge(request)
+    if request.supports_inbound and not (request.sip.username or known):
         raise InvalidRequest(
             "Say who may call: give sip.username and sip.password, or sip.allowed_addresses."
         )
@@ -298,7 +330,7 @@ def _carrier(request: ImportRequest, settings: Settings) -> dict[str, str]:
         "address": settings.livekit_sip_host,
         "transport": _transport(request, RoutingMode.SIP_TRUNK).value,
     }
-    if request.sip.username is not None:
+    if request.sip.username is not None and _answers_challenge(request):
         found["username"] = request.sip.username
     return found
 
@@ -307,15 +339,20 @@ def _sip_address(request: ImportRequest, settings: Settings) -> str | None:
     """The host for outbound calls: the caller's, else the platform's, else None: made later."""
     sip = request.sip
     if (sip.username is None) != (sip.password is None):
-        raise InvalidRequest("Give sip.username and sip.password together.")
+        raise SipLoginIncomplete("Give sip.username and sip.password together.")
     if sip.address is not None:
         return parse_sip_host(sip.address)
     if not request.supports_outbound:
         return None
-    if sip.username is not None:
-        raise InvalidRequest("Give sip.address with the SIP user name and password.")
-    platform = _platform_sip(request.provider, settings)
+    platform = _platform_sip(_carrier_of(request), settings)
+    if platform is None and sip.username is not None:
+        raise SipLoginIncomplete
     return None if platform is None else platform[0]
+
+
+def _is_platforms(request: ImportRequest, address: str | None, settings: Settings) -> bool:
+    """Whether a host is the platform's own: no other must ever be sent the platform's login."""
+    return address is not None and address == settings.platform_sip(_carrier_of(request))[0]
 
 
 def _platform_sip(provider: ProviderName, settings: Settings) -> tuple[str, str, str] | None:
@@ -336,15 +373,16 @@ def secrets_of(request: ImportRequest, spec: ImportSpec, settings: Settings) -> 
     """Returns what only the vault may keep of a request, with the logins made for it."""
     username = request.sip.username
     password = request.sip.password.get_secret_value() if request.sip.password else None
-    if request.sip.address is None and spec.sip_address is not None:
-        platform = _platform_sip(request.provider, settings)
-        assert platform is not None, "it gave the address"
+    inbound: tuple[str | None, str | None] = (_generated("in"), _password())
+    if spec.ownership is Ownership.ASSERTED:
+        inbound = (username, password) if _answers_challenge(request) else (None, None)
+    if username is None and _is_platforms(request, spec.sip_address, settings):
+        platform = _platform_sip(_carrier_of(request), settings)
+        assert platform is not None, "it has the address"
         _, username, password = platform
-    asserted = spec.ownership is Ownership.ASSERTED
-    own = request.sip.password.get_secret_value() if request.sip.password else None
     return ImportSecrets(
-        inbound_username=request.sip.username if asserted else _generated("in"),
-        inbound_password=own if asserted else _password(),
+        inbound_username=inbound[0],
+        inbound_password=inbound[1],
         termination_username=_generated("out"),
         termination_password=_password(),
         sip_username=username,
@@ -412,11 +450,6 @@ def fingerprint_of(request: ImportRequest) -> str:
 
 def _default_mode(modes: frozenset[RoutingMode]) -> RoutingMode:
     return RoutingMode.WEBHOOK if RoutingMode.WEBHOOK in modes else RoutingMode.SIP_TRUNK
-
-
-def _has_login(request: ImportRequest, address: str) -> bool:
-    """Whether a login comes with the address: the caller's own, or the platform's."""
-    return request.sip.address != address or request.sip.username is not None
 
 
 def _generated(kind: str) -> str:

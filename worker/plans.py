@@ -137,11 +137,12 @@ class Plan:
         login = self.inbound_login
         addresses = self.spec.allowed_addresses
         if login is None and not addresses:
-            addresses = self.provider.signalling_addresses()
+            addresses = self._signalling_addresses
         if login is None and not addresses:
+            carrier = self.spec.sip_carrier or self.spec.provider
             raise SipTrunkProvisionFailed(
                 "Nobody could call the inbound trunk: give sip.allowed_addresses, or let the "
-                f"operator set TRUNKLINE_{self.spec.provider.upper()}_SIGNALLING_ADDRESSES."
+                f"operator set TRUNKLINE_{carrier.upper()}_SIGNALLING_ADDRESSES."
             )
         return InboundTrunk(
             name=names(self.tag).inbound,
@@ -151,6 +152,13 @@ class Plan:
             encryption=self.spec.media_encryption,
             metadata=self._metadata,
         )
+
+    @property
+    def _signalling_addresses(self) -> tuple[str, ...]:
+        """Where the calls of whoever holds the number come from."""
+        if self.spec.sip_carrier is not None:
+            return self.settings.signalling_addresses(self.spec.sip_carrier)
+        return self.provider.signalling_addresses()
 
     def outbound(self, termination_address: str | None) -> OutboundTrunk | None:
         """Returns the trunk that places calls from the number; None if none are wanted.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from api_stub.dialects import ravan
+from api_stub.dialects import oneinbox, ravan, weya
 
 #: Name → the router with the contract's own paths.
-DIALECTS: Final = {"ravan": ravan.router}
+DIALECTS: Final = {"ravan": ravan.router, "weya": weya.router, "oneinbox": oneinbox.router}

@@ -9,6 +9,7 @@ TrunklineError
 │   └── CallbacksUnreachable    callbacks_unreachable: our own public URL
 ├── PermanentError              trying again changes nothing until somebody acts
 │   ├── InvalidRequest          invalid_request
+│   │   └── SipLoginIncomplete  a SIP trunk's login by halves
 │   ├── ...                     one class a code, below
 │   └── InternalError           internal_error: a bug of ours
 └── LeaseLost                   this worker was given up for dead; its successor owns the job
@@ -122,6 +123,12 @@ class InvalidRequest(PermanentError):
     code = "invalid_request"
     status = 400
     sentence = "The request is not valid."
+
+
+class SipLoginIncomplete(InvalidRequest):
+    """Of address, user name and password of a SIP trunk one is missing."""
+
+    sentence = "Give sip.address with sip.username and sip.password."
 
 
 class PayloadTooLarge(PermanentError):

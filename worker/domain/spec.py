@@ -45,6 +45,8 @@ class ImportSpec:
     metadata: Mapping[str, Any]
     #: What the customer must set at a carrier that we cannot reach; no password.
     carrier: Mapping[str, str] | None = None
+    #: Which carrier that is, if it is one whose signalling addresses are known.
+    sip_carrier: ProviderName | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns what a JSONB column holds."""
@@ -53,9 +55,11 @@ class ImportSpec:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Reads what :meth:`to_json` wrote."""
+        sip_carrier = data.get("sip_carrier")
         return cls(
             **{
                 **data,
+                "sip_carrier": None if sip_carrier is None else ProviderName(sip_carrier),
                 "phone_number": E164(data["phone_number"]),
                 "provider": ProviderName(data["provider"]),
                 "routing_mode": RoutingMode(data["routing_mode"]),

@@ -90,6 +90,16 @@ class Imports(Part):
         self._start(job_id)
         return Submitted(job=self.get_import(caller, format_id("imp", job_id)), created=True)
 
+    def require_agent(self, caller: Caller, agent_id: str) -> None:
+        """Makes sure of an agent that a request names beside those that its import refers to.
+
+        Raises:
+            AgentNotFound: there is no such agent.
+            AgentNotOwned: it belongs to another organisation.
+        """
+        caller.require(Permission.CREATE_NUMBERS)
+        self._agent(caller, agent_id)
+
     def get_import(self, caller: Caller, import_id: str) -> JobRecord:
         """Returns an import with its steps.
 

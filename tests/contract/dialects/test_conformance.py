@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from tests.contract.dialects.case import Case, Contract
-from tests.contract.dialects.cases import ravan
+from tests.contract.dialects.cases import oneinbox, ravan, weya
 from tests.contract.dialects.world import World
 
-CONTRACTS = (ravan.CONTRACT,)
+CONTRACTS = (ravan.CONTRACT, weya.CONTRACT, oneinbox.CONTRACT)
 
 
 @pytest.mark.parametrize(

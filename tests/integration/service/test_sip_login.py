@@ -17,7 +17,7 @@ from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
-from worker.domain.errors import SipTrunkProvisionFailed
+from worker.domain.errors import InvalidRequest, SipTrunkProvisionFailed
 from worker.domain.spec import ImportSpec
 from worker.service import Caller, ImportRequest, Role, Service
 
@@ -120,3 +120,70 @@ def test_half_a_platform_login_is_named_to_the_operator(platforms: Any, provider
 def test_a_carrier_needs_all_three_for_outbound_calls(platforms: Any) -> None:
     with pytest.raises(SipTrunkProvisionFailed, match=r"sip\.password"):
         platforms().submit("sip", sip={"address": "sip.own.example"})
+
+
+OWN = {"address": "sip.own.example", "username": "own", "password": "planted-own"}
+
+
+@pytest.mark.parametrize("carrier", ["twilio", "telnyx"])
+def test_a_known_carriers_calls_need_no_login(platforms: Any, carrier: str) -> None:
+    spec, secrets = platforms().submit("sip", sip={**OWN, "carrier": carrier})
+    assert (spec.sip_carrier, spec.ownership) == (carrier, "asserted")
+    assert (secrets["inbound_username"], secrets["inbound_password"]) == (None, None)
+    assert (secrets["sip_username"], secrets["sip_password"]) == ("own", "planted-own")
+    assert spec.carrier is not None
+    assert "username" not in spec.carrier
+
+
+def test_plivos_calls_can_log_in(platforms: Any) -> None:
+    spec, secrets = platforms().submit("sip", sip={**OWN, "carrier": "plivo"})
+    assert (secrets["inbound_username"], secrets["inbound_password"]) == ("own", "planted-own")
+    assert spec.carrier is not None
+    assert spec.carrier["username"] == "own"
+
+
+def test_the_platforms_login_is_that_at_the_carrier(platforms: Any) -> None:
+    platform = platforms(**_environment("twilio"))
+    spec, secrets = platform.submit("sip", sip={"carrier": "twilio"})
+    assert (spec.sip_address, secrets["sip_username"]) == ("sip.platform.example", "platform")
+    assert (secrets["inbound_username"], secrets["inbound_password"]) == (None, None)
+    with pytest.raises(SipTrunkProvisionFailed, match=r"sip\.password"):
+        platform.submit("sip", sip={"carrier": "telnyx"})
+
+
+@pytest.mark.parametrize("provider", ["twilio", "telnyx", "plivo", "sip"])
+def test_the_platforms_login_is_never_sent_elsewhere(platforms: Any, provider: str) -> None:
+    more: dict[str, Any] = {"allowed_addresses": ["203.0.113.0/30"]} if provider == "sip" else {}
+    sip = {"address": "sip.elsewhere.example", **more}
+    platform = platforms(**_environment(provider))
+    if provider == "sip":
+        with pytest.raises(SipTrunkProvisionFailed):
+            platform.submit(provider, sip=sip)
+    else:
+        spec, secrets = platform.submit(provider, sip=sip)
+        assert (spec.sip_address, secrets["sip_password"]) == ("sip.elsewhere.example", None)
+
+
+@pytest.mark.parametrize(
+    ("provider", "sip"),
+    [
+        ("twilio", {"carrier": "twilio"}),
+        ("sip", {**OWN, "carrier": "sip"}),
+        # Telnyx brings no call with encrypted signalling and media.
+        ("sip", {**OWN, "carrier": "telnyx", "media_encryption": "require", "transport": "tls"}),
+    ],
+    ids=str,
+)
+def test_a_carrier_that_cannot_be_is_refused(
+    platforms: Any, provider: str, sip: dict[str, str]
+) -> None:
+    with pytest.raises(InvalidRequest):
+        platforms().submit(provider, sip=sip)
+
+
+def test_a_job_of_an_earlier_release_names_no_carrier(platforms: Any) -> None:
+    spec, _ = platforms().submit("sip", sip={**OWN, "carrier": "twilio"})
+    stored = spec.to_json()
+    assert ImportSpec.from_json(stored) == spec
+    del stored["sip_carrier"]
+    assert ImportSpec.from_json(stored).sip_carrier is None
