@@ -19,7 +19,7 @@ from fastapi.responses import HTMLResponse
 
 from api_stub import callbacks, problems
 from api_stub.middleware import BodyLimit, RequestLog
-from api_stub.routes import credentials, health, imports, numbers, signing
+from api_stub.routes import batches, credentials, health, imports, numbers, signing
 from api_stub.routes._looking import LOOKING_THREADS
 from api_stub.schemas import Problem
 from api_stub.waiting import POLLING_THREADS, Watch
@@ -95,7 +95,7 @@ def build(service: Service, *, threads: int) -> FastAPI:
     app.state.service = service
     app.state.watch = Watch(service)
     app.state.lookers = CapacityLimiter(LOOKING_THREADS)
-    for part in (imports, credentials, numbers, signing, health, callbacks):
+    for part in (imports, batches, credentials, numbers, signing, health, callbacks):
         app.include_router(part.router)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     problems.install(app)

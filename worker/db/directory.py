@@ -16,6 +16,7 @@ from worker.db.models import (
     Agent,
     ApiKey,
     AuditEntry,
+    Batch,
     Credential,
     ImportJob,
     JobStep,
@@ -319,6 +320,7 @@ class Directory:
             (ImportJob.__table__, ("id",), "sealed"),
             (JobStep.__table__, ("job_id", "step"), "sealed"),
             (NumberEvent.__table__, ("id",), "sealed"),
+            (Batch.__table__, ("id",), "sealed"),
         ]
         for table, keys, name in sealed:
             columns = [table.c[key] for key in keys]

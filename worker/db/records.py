@@ -196,6 +196,8 @@ class NewJob:
     sealed: bytes
     notify: bool
     warnings: Sequence[str]
+    #: The batch that it comes with, if it does.
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

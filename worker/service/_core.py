@@ -9,6 +9,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from worker.celery_app import Sender
+from worker.db.batches import Batches as BatchStore
 from worker.db.directory import CredentialRecord, Directory
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers as NumberStore
@@ -43,6 +44,7 @@ class Part:
         directory: Directory,
         numbers: NumberStore,
         notifications: Notifications,
+        batches: BatchStore,
         vault: Vault,
         sender: Sender,
     ) -> None:
@@ -51,6 +53,7 @@ class Part:
         self._directory = directory
         self._numbers = numbers
         self._notifications = notifications
+        self._batches = batches
         self._vault = vault
         self._sender = sender
 

@@ -29,6 +29,10 @@ ROUTES = [
     ("GET", "/v1/credentials", "reads"),
     ("GET", f"/v1/credentials/cred_{ID}", "reads"),
     ("DELETE", f"/v1/credentials/cred_{ID}", "writes"),
+    ("POST", "/v1/batches", "writes"),
+    ("GET", "/v1/batches", "reads"),
+    ("GET", f"/v1/batches/bat_{ID}", "reads"),
+    ("POST", f"/v1/batches/bat_{ID}/cancel", "writes"),
     ("GET", "/v1/phone-numbers", "reads"),
     ("GET", f"/v1/phone-numbers/num_{ID}", "reads"),
     ("GET", "/v1/signing-secret", "writes"),
@@ -51,7 +55,7 @@ def test_every_route_is_listed_here(platform: Platform) -> None:
         if path.startswith("/v1/")
     ]
 
-    listed = [(method, re.sub(r"(imp|cred|num)_0+", ID, path)) for method, path, _ in ROUTES]
+    listed = [(method, re.sub(r"(imp|bat|cred|num)_0+", ID, path)) for method, path, _ in ROUTES]
     assert sorted(documented) == sorted(listed)
 
 
