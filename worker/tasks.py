@@ -15,7 +15,7 @@ import celery
 import structlog
 
 from worker import metrics
-from worker.celery_app import BROKER_ERRORS, app, queue_length
+from worker.celery_app import BATCH_QUEUE, BROKER_ERRORS, QUEUE, app, queue_length
 from worker.checking import Opened
 from worker.db.batches import Batches
 from worker.db.claims import Claims
@@ -40,8 +40,8 @@ SWEEP_LIMIT: Final = 500
 #: A queue with fewer messages than this is drained within seconds: a message that has not been
 #: taken by then is lost. A longer one may hold it.
 SHORT_QUEUE: Final = 100
-#: Jobs of batches that one sweep sends at most, and only while fewer messages than this wait: an
-#: import that comes alone finds a short queue, however many rows the batches have.
+#: Jobs of batches that one sweep sends at most, and only while fewer of their messages than this
+#: wait in the broker.
 FEED_LIMIT: Final = 16
 #: Checks that one sweep asks for; each takes some seconds of a thread.
 _CHECKS_AT_ONCE: Final = 4
@@ -151,9 +151,12 @@ def _signatures(import_id: str) -> list[Any]:
         return []
     order = PLANS[job.kind]
     place = order.index(job.step)
+    queue = QUEUE if job.batch_id is None else BATCH_QUEUE
     if job.state is JobState.UNDOING:
-        return [TASKS[name][1].si(import_id) for name in reversed(order[: place + 1])]
-    return [TASKS[name][0].si(import_id) for name in order[place:]]
+        names, way = reversed(order[: place + 1]), 1
+    else:
+        names, way = iter(order[place:]), 0
+    return [TASKS[name][way].si(import_id).set(queue=queue) for name in names]
 
 
 def _send(import_id: str) -> None:
@@ -258,10 +261,10 @@ def sweep() -> None:
     """
     runtime, _ = _worker()
     try:
-        waiting = queue_length()
-        short = waiting < SHORT_QUEUE
+        batched = queue_length(BATCH_QUEUE)
+        short = queue_length(QUEUE) + batched < SHORT_QUEUE
         due = runtime.jobs.take_due(limit=SWEEP_LIMIT, queue_is_short=short)
-        if waiting + len(due) < FEED_LIMIT:
+        if batched < FEED_LIMIT:
             _feed(FEED_LIMIT)
         checks, letters = [], 0
         if short:
