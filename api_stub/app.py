@@ -23,6 +23,7 @@ from api_stub.middleware import BodyLimit, RequestLog
 from api_stub.routes import (
     agents,
     audit,
+    batches,
     credentials,
     health,
     imports,
@@ -108,7 +109,7 @@ def build(service: Service, *, threads: int) -> FastAPI:
     app.state.watch = Watch(service)
     app.state.lookers = CapacityLimiter(LOOKING_THREADS)
     directory = (organizations, users, agents, keys, audit)
-    for part in (imports, credentials, numbers, signing, *directory, health, callbacks):
+    for part in (imports, batches, credentials, numbers, signing, *directory, health, callbacks):
         app.include_router(part.router)
     for dialect in DIALECTS.values():
         app.include_router(dialect)

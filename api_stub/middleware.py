@@ -31,6 +31,9 @@ REQUEST_SECONDS: Final = Histogram(
 )
 
 LARGEST_BODY: Final = 64 * 1024
+#: Method and path → how large a body may be that is many requests in one. It is read by its route,
+#: once the key is known: a stranger's is never kept in memory.
+LARGER_BODIES: Final = {("POST", "/v1/batches"): 16 * 1024 * 1024}
 #: How much of a refused body is read and thrown away, and for how long. Closing at once would reset
 #: the connection of a client that is still sending, and it would never see why.
 _DRAINED: Final = 16 * LARGEST_BODY
@@ -124,7 +127,10 @@ def _note(scope: Scope, status: int, seconds: float) -> None:
 
 
 class BodyLimit:
-    """Reads a body before anything else does, and refuses one over 64 KiB, chunked or not."""
+    """Reads a body before anything else does, and refuses one over 64 KiB, chunked or not.
+
+    A route that may take more reads for itself, and is stopped at its own limit.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -135,8 +141,13 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")
-        if _LENGTH.fullmatch(announced) is None or int(announced) > LARGEST_BODY:
+        larger = LARGER_BODIES.get((scope["method"], scope["path"]))
+        largest = larger or LARGEST_BODY
+        if _LENGTH.fullmatch(announced) is None or int(announced) > largest:
             await _refuse(receive, send)
+            return
+        if larger is not None:
+            await self._app(scope, *_stopped_at(larger, receive, send))
             return
         body = bytearray()
         more = True
@@ -159,16 +170,47 @@ class BodyLimit:
         await self._app(scope, replay, send)
 
 
+def _stopped_at(largest: int, receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Lets a route read a body of this size; what it left unread is read before its answer ends."""
+    read, more = 0, True
+
+    async def limited() -> Message:
+        nonlocal read, more
+        message = await receive()
+        read += len(message.get("body", b""))
+        more = message.get("more_body", False)
+        if read > largest:
+            raise PayloadTooLarge
+        return message
+
+    async def drained(message: Message) -> None:
+        if not more:
+            await send(message)
+        elif message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+        else:
+            await send({**message, "more_body": True})
+            await _drain(receive)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return limited, drained
+
+
 async def _refuse(receive: Receive, send: Send) -> None:
     # What is not read cannot be told from the next request.
     refusal = problems.answer(PayloadTooLarge(), headers={"Connection": "close"})
     start: Message = {"type": "http.response.start", "status": refusal.status_code}
     await send({**start, "headers": refusal.raw_headers})
     await send({"type": "http.response.body", "body": refusal.body, "more_body": True})
+    await _drain(receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _drain(receive: Receive) -> None:
     drained, more = 0, True
     with anyio.move_on_after(_DRAIN_SECONDS):
         while more and drained < _DRAINED:
             message = await receive()
             drained += len(message.get("body", b""))
             more = message.get("more_body", False)
-    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -23,6 +23,9 @@ _log = structlog.get_logger()
 
 #: Steps and their undo.
 QUEUE: Final = "imports"
+#: The same of jobs that came with a batch. A worker takes from its queues in turns, so an import
+#: that comes alone waits for the next free thread at most, however many of these there are.
+BATCH_QUEUE: Final = "batches"
 #: The sweep alone: it must not wait behind the jobs that it rescues.
 CONTROL_QUEUE: Final = "control"
 #: After a failed publish nothing is sent for this long: a dead broker must not slow every submit
@@ -46,7 +49,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_default_queue": QUEUE,
-        "task_queues": {QUEUE: {}, CONTROL_QUEUE: {}},
+        "task_queues": {QUEUE: {}, BATCH_QUEUE: {}, CONTROL_QUEUE: {}},
         "task_routes": {"imports.sweep": {"queue": CONTROL_QUEUE}},
         # Late: a message is acknowledged after its work, so a killed worker's message comes back.
         # The guard makes that harmless; the sweep is there when it does not come back.
@@ -189,15 +192,15 @@ def ping_broker() -> None:
         raise OSError("the broker cannot be reached") from error
 
 
-def queue_length() -> int:
-    """Returns how many messages wait in the broker for a worker.
+def queue_length(queue: str) -> int:
+    """Returns how many messages wait in one queue of the broker for a worker.
 
     Raises:
         OSError: the broker cannot be reached.
     """
     try:
         with app.connection_for_read() as connection:
-            declared = connection.default_channel.queue_declare(QUEUE, passive=True)
+            declared = connection.default_channel.queue_declare(queue, passive=True)
             length: int = declared.message_count
             return length
     except BROKER_ERRORS as error:

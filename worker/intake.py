@@ -120,7 +120,7 @@ class ImportRequest(Input):
     sip: SipSettings = SipSettings()
     inbound: InboundSettings = InboundSettings()
     sms_enabled: StrictBool = False
-    price: float | None = Field(default=None, ge=0)
+    price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     metadata: dict[str, Any] = Field(default_factory=dict)
     callback_url: SecretStr | None = Field(
         default=None,
@@ -152,7 +152,7 @@ class NumberChange(Input):
     friendly_name: str | None = Field(default=None, max_length=64)
     inbound: InboundChange = InboundChange()
     sip: SipLoginChange | None = None
-    price: float | None = Field(default=None, ge=0)
+    price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     metadata: dict[str, Any] | None = None
     callback_url: SecretStr | None = Field(default=None, max_length=2048)
 

@@ -98,6 +98,10 @@ class Settings(BaseSettings):
     #: Scales every retry delay; 1 in production, small in tests that wait for retries.
     retry_scale: float = Field(default=1.0, gt=0)
 
+    #: How many jobs of one provider account a batch keeps going at a time, others included.
+    #: An import that comes alone never waits for that: it starts at once, and the batch gives way.
+    account_concurrency: int = Field(default=8, ge=1)
+
     #: How often each number is compared with what it should be; 0 leaves that to its owners.
     check_seconds: float = Field(default=21600.0, ge=0)
     #: How long a call rings at LiveKit before the fallback agent or the voicemail takes it.

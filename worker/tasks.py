@@ -15,8 +15,9 @@ import celery
 import structlog
 
 from worker import metrics
-from worker.celery_app import BROKER_ERRORS, app, queue_length
+from worker.celery_app import BATCH_QUEUE, BROKER_ERRORS, QUEUE, app, queue_length
 from worker.checking import Opened
+from worker.db.batches import Batches
 from worker.db.claims import Claims
 from worker.db.engine import DATABASE_ERRORS, make_engine
 from worker.db.notifications import Notifications
@@ -39,6 +40,9 @@ SWEEP_LIMIT: Final = 500
 #: A queue with fewer messages than this is drained within seconds: a message that has not been
 #: taken by then is lost. A longer one may hold it.
 SHORT_QUEUE: Final = 100
+#: Jobs of batches that one sweep sends at most, and only while fewer of their messages than this
+#: wait in the broker.
+FEED_LIMIT: Final = 16
 #: Checks that one sweep asks for; each takes some seconds of a thread.
 _CHECKS_AT_ONCE: Final = 4
 #: A number that could not be looked at, or whose check was lost, is due again after this.
@@ -47,6 +51,7 @@ _CHECK_AGAIN_SECONDS: Final = 300.0
 _COURIERS: Final = 4
 _DELIVERY_SECONDS: Final = 10.0
 
+_batches: Batches | None = None
 _guard: Guard | None = None
 _runtime: Runtime | None = None
 _postman: Courier | None = None
@@ -58,7 +63,7 @@ _delivering = threading.BoundedSemaphore(_COURIERS)
 
 def _worker() -> tuple[Runtime, Guard]:
     """What this process needs, made on first use: after any fork, once."""
-    global _guard, _runtime  # noqa: PLW0603 -- one of each per process
+    global _batches, _guard, _runtime  # noqa: PLW0603 -- one of each per process
     with _lock:
         if _runtime is None or _guard is None:
             settings = load()
@@ -72,6 +77,7 @@ def _worker() -> tuple[Runtime, Guard]:
                 vault=Vault(settings.vault_keys),
             )
             _guard = Guard(_runtime)
+            _batches = Batches(engine, resend_after_seconds=settings.resend_after_seconds)
         return _runtime, _guard
 
 
@@ -103,6 +109,7 @@ def _obey(task: Any, outcome: Outcome, import_id: str) -> None:  # noqa: ANN401 
             raise task.retry(exc=error, countdown=seconds)
         case Next.END:
             _end(task)
+            _feed_after(import_id)
         case Next.UNDO:
             _end(task)
             _send(import_id)
@@ -144,9 +151,12 @@ def _signatures(import_id: str) -> list[Any]:
         return []
     order = PLANS[job.kind]
     place = order.index(job.step)
+    queue = QUEUE if job.batch_id is None else BATCH_QUEUE
     if job.state is JobState.UNDOING:
-        return [TASKS[name][1].si(import_id) for name in reversed(order[: place + 1])]
-    return [TASKS[name][0].si(import_id) for name in order[place:]]
+        names, way = reversed(order[: place + 1]), 1
+    else:
+        names, way = iter(order[place:]), 0
+    return [TASKS[name][way].si(import_id).set(queue=queue) for name in names]
 
 
 def _send(import_id: str) -> None:
@@ -159,6 +169,26 @@ def _send(import_id: str) -> None:
     except BROKER_ERRORS as error:
         _log.warning("broker unavailable, the sweep will send", error=type(error).__name__)
         _worker()[0].jobs.sending_failed([_uuid(import_id)])
+
+
+def _feed(limit: int, *, after: UUID | None = None) -> None:
+    """Sends jobs that batches hold back, as many as their accounts have places for."""
+    runtime, _ = _worker()
+    assert _batches is not None, "made with the runtime"
+    held = _batches.take_held(
+        per_account=runtime.settings.account_concurrency, limit=limit, after=after
+    )
+    for job_id in held:
+        _send(format_id("imp", job_id))
+
+
+def _feed_after(import_id: str) -> None:
+    """Gives the place of a job that has ended to the next one of its account's batches."""
+    try:
+        _feed(_worker()[0].settings.account_concurrency, after=_uuid(import_id))
+    except DATABASE_ERRORS as error:
+        # The sweep does it later.
+        _log.warning("database unavailable", error=type(error).__name__)
 
 
 @app.task(name="imports.start")
@@ -231,8 +261,11 @@ def sweep() -> None:
     """
     runtime, _ = _worker()
     try:
-        short = queue_length() < SHORT_QUEUE
+        batched = queue_length(BATCH_QUEUE)
+        short = queue_length(QUEUE) + batched < SHORT_QUEUE
         due = runtime.jobs.take_due(limit=SWEEP_LIMIT, queue_is_short=short)
+        if batched < FEED_LIMIT:
+            _feed(FEED_LIMIT)
         checks, letters = [], 0
         if short:
             # These can wait until whoever imports has been served.

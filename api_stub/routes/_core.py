@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Final, Protocol, TypeVar
+from typing import Annotated, Final, Protocol, TypeVar
 from uuid import UUID
 
-from fastapi import Response
+from fastapi import Header, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api_stub.problems import ServiceUnavailable
+from api_stub.problems import InvalidFields, ServiceUnavailable
+from api_stub.schemas import FieldError
 from worker.domain.errors import Forbidden, InvalidRequest, Unauthenticated
 from worker.domain.values import format_id
 
@@ -23,6 +25,20 @@ class _HasId(Protocol):
 
 
 _Record = TypeVar("_Record", bound=_HasId)
+
+_VISIBLE: Final = re.compile(r"[!-~]{1,255}")
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="1 to 255 visible ASCII characters. The same key and body give the same "
+        "answer, and nothing twice; the same key with another body is refused.",
+    ),
+]
+REPLAYED: Final = {
+    "description": "`true` if an earlier request with the same Idempotency-Key made it.",
+    "schema": {"type": "string"},
+}
 
 #: Any route that needs a key.
 ALWAYS: Final = (InvalidRequest, Unauthenticated, ServiceUnavailable)
@@ -37,6 +53,17 @@ class PageQuery(BaseModel):
 
     limit: int = Field(default=50, ge=1, le=200, description="How many to return at most.")
     cursor: str | None = Field(default=None, description="`next_cursor` of the page before.")
+
+
+def check_idempotency_key(key: str | None) -> None:
+    """Refuses a key that no index should hold.
+
+    Raises:
+        InvalidFields: it is none of 1 to 255 visible characters.
+    """
+    if key is not None and _VISIBLE.fullmatch(key) is None:
+        message = "Must be 1 to 255 visible ASCII characters."
+        raise InvalidFields(FieldError(field="Idempotency-Key", message=message))
 
 
 def answer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
@@ -15,11 +14,19 @@ from pydantic import Field, field_validator
 from api_stub import problems
 from api_stub.auth import Front, Importer, Reader
 from api_stub.bodies import ImportBody, StrictRoute, read_credentials
-from api_stub.routes._core import ALWAYS, WRITES, PageQuery, answer, cut
+from api_stub.routes._core import (
+    ALWAYS,
+    REPLAYED,
+    WRITES,
+    IdempotencyKey,
+    PageQuery,
+    answer,
+    check_idempotency_key,
+    cut,
+)
 from api_stub.routes._jobs import FAILURES, LOCATION, Prefer, accepted, outcome, watch_of
 from api_stub.routes._looking import NO_SIGHT, look
 from api_stub.schemas import (
-    FieldError,
     ImportPage,
     JobOut,
     JobSummary,
@@ -52,8 +59,6 @@ from worker.domain.values import E164, ProviderName
 
 router = APIRouter(tags=["imports"], route_class=StrictRoute)
 
-_VISIBLE: Final = re.compile(r"[!-~]{1,255}")
-
 #: What submit itself may refuse.
 _REFUSALS: Final = (
     *WRITES,
@@ -73,10 +78,6 @@ _NUMBER_LOCATION: Final = {
     "description": "Where the number is.",
     "schema": {"type": "string", "examples": ["/v1/phone-numbers/num_01890a5d…"]},
 }
-_REPLAYED: Final = {
-    "description": "`true` if an earlier request with the same Idempotency-Key made the job.",
-    "schema": {"type": "string"},
-}
 _ETAG: Final = {"description": "The job's version.", "schema": {"type": "string"}}
 
 
@@ -87,6 +88,7 @@ class ImportQuery(PageQuery):
     status: JobState | None = None
     provider: ProviderName | None = None
     phone_number: str | None = Field(default=None, examples=["+14155550100"])
+    batch: str | None = Field(default=None, description="Only those that came with this batch.")
 
     @field_validator("phone_number")
     @classmethod
@@ -104,11 +106,11 @@ class ImportQuery(PageQuery):
         201: {
             "model": NumberOut,
             "description": "With `Prefer: wait`: the import became active in time.",
-            "headers": {"Location": _NUMBER_LOCATION, "Idempotent-Replayed": _REPLAYED},
+            "headers": {"Location": _NUMBER_LOCATION, "Idempotent-Replayed": REPLAYED},
         },
         202: {
             "description": "Accepted; follow it at the Location.",
-            "headers": {"Location": LOCATION, "Idempotent-Replayed": _REPLAYED},
+            "headers": {"Location": LOCATION, "Idempotent-Replayed": REPLAYED},
         },
         **problems.document(*_REFUSALS, *FAILURES),
     },
@@ -119,14 +121,7 @@ async def submit_import(
     service: Front,
     caller: Importer,
     body: ImportBody,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            description="1 to 255 visible ASCII characters. The same key and body give the same "
-            "job; the same key with another body is refused.",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Stores the import and answers at once; workers do the rest.
@@ -134,9 +129,7 @@ async def submit_import(
     With `Prefer: wait=20` the answer is held until the import ends: 201 with the number, or the
     problem that ended it, under that problem's own status. If time is up first: 202, as without.
     """
-    if idempotency_key is not None and _VISIBLE.fullmatch(idempotency_key) is None:
-        message = "Must be 1 to 255 visible ASCII characters."
-        raise problems.InvalidFields(FieldError(field="Idempotency-Key", message=message))
+    check_idempotency_key(idempotency_key)
     if body.credentials is not None:
         read = read_credentials(body.provider, body.credentials)
         body = body.model_copy(update={"credentials": read})
@@ -239,6 +232,7 @@ def list_imports(
         status=query.status,
         provider=query.provider,
         phone_number=query.phone_number,
+        batch=query.batch,
     )
     items, following = cut(found, query.limit, "imp", JobSummary.from_record)
     return answer(ImportPage(items=items, next_cursor=following))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import make_settings
 from worker import tasks
-from worker.celery_app import CONTROL_QUEUE, QUEUE, app, configuration
+from worker.celery_app import BATCH_QUEUE, CONTROL_QUEUE, QUEUE, app, configuration
 from worker.domain.job import StepName
 from worker.settings import load
 from worker.steps._guard import LONGEST_COUNTDOWN
@@ -50,6 +50,14 @@ def test_every_task_has_a_name_that_says_what_it_is() -> None:
     own = {name for name in app.tasks if not name.startswith("celery.")}
     steps = {f"imports.{step}{undo}" for step in StepName for undo in ("", ".undo")}
     assert own == steps | {"imports.start", "imports.sweep"}
+
+
+def test_a_worker_takes_batches_from_a_queue_of_their_own_in_turns_with_single_imports() -> None:
+    found = configuration(make_settings("postgresql://h/d"))
+
+    assert found["task_queues"].keys() == {QUEUE, BATCH_QUEUE, CONTROL_QUEUE}
+    # The transport's own default; anything else would let one queue starve the others.
+    assert "queue_order_strategy" not in found["broker_transport_options"]
 
 
 def test_no_wait_in_the_broker_reaches_the_visibility_timeout() -> None:

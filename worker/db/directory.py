@@ -20,6 +20,7 @@ from worker.db.audit import AuditLog
 from worker.db.keys import Keys
 from worker.db.members import Members
 from worker.db.models import (
+    Batch,
     Credential,
     ImportJob,
     JobStep,
@@ -225,6 +226,7 @@ class Directory(Members, Keys, AuditLog):
             (ImportJob.__table__, ("id",), "sealed"),
             (JobStep.__table__, ("job_id", "step"), "sealed"),
             (NumberEvent.__table__, ("id",), "sealed"),
+            (Batch.__table__, ("id",), "sealed"),
         ]
         for table, keys, name in sealed:
             columns = [table.c[key] for key in keys]

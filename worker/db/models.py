@@ -189,6 +189,20 @@ class ImportJob(Base):
         Index("ix_import_jobs_e164", "e164"),
         Index("ix_import_jobs_credential_id", "credential_id"),
         Index(
+            "ix_import_jobs_batch_id_id",
+            "batch_id",
+            "id",
+            postgresql_where=text("batch_id IS NOT NULL"),
+        ),
+        # What feeds batches to the workers asks: whose jobs wait for their turn?
+        Index(
+            "ix_import_jobs_held",
+            "provider",
+            "account_ref",
+            "id",
+            postgresql_where=text("state = 'queued' AND due_at IS NULL"),
+        ),
+        Index(
             "uq_import_jobs_idempotency_key",
             "organization_id",
             "idempotency_key",
@@ -220,6 +234,8 @@ class ImportJob(Base):
     """The caller's SIP login, the generated ones, and the fingerprint of the request."""
     notify: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether a callback_url, which is sealed, is told when it ends."""
+    batch_id: Mapped[UUID | None] = mapped_column(ForeignKey("batches.id"))
+    """The batch that it came with, if it did."""
     warnings: Mapped[list[str]] = mapped_column(server_default=text("'[]'"))
 
     step: Mapped[str | None]
@@ -231,7 +247,8 @@ class ImportJob(Base):
     next_attempt_at: Mapped[datetime | None]
     """No claim before this time."""
     due_at: Mapped[datetime | None]
-    """When the sweep steps in unless somebody moved the job on before; null when final."""
+    """When the sweep steps in unless somebody moved the job on before; null when final, and while
+    its batch holds it back."""
     sent_at: Mapped[datetime | None]
     """When a message for it was last handed to the broker; null if that failed."""
     cancel_requested_at: Mapped[datetime | None]
@@ -420,3 +437,46 @@ class AuditEntry(Base):
     subject: Mapped[str]
     """The id of what it was done to."""
     detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+
+
+class Batch(Base):
+    """Many imports that came with one request; stored in one transaction with all of them."""
+
+    __tablename__ = "batches"
+    __table_args__ = (
+        Index("ix_batches_organization_id_id", "organization_id", "id"),
+        Index(
+            "uq_batches_idempotency_key",
+            "organization_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    api_key_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_keys.id"))
+    idempotency_key: Mapped[str | None]
+    sealed: Mapped[bytes]
+    """The fingerprint of the request."""
+    cancel_requested_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class BatchRow(Base):
+    """One row of a batch: the import that it became, or why it became none."""
+
+    __tablename__ = "batch_rows"
+    __table_args__ = (
+        CheckConstraint("(job_id IS NULL) = (error_code IS NOT NULL)", name="outcome"),
+    )
+
+    batch_id: Mapped[UUID] = mapped_column(ForeignKey("batches.id"), primary_key=True)
+    line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Where it began in the file; in JSON its place in the list, from 1."""
+    e164: Mapped[str | None]
+    """Null where the row has no well-formed number: what it says instead is kept nowhere."""
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("import_jobs.id"))
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]

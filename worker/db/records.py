@@ -85,6 +85,8 @@ class JobRecord:
     started_at: datetime | None
     finished_at: datetime | None
     steps: Mapping[StepName, StepRecord]
+    #: The batch that it came with, if it did.
+    batch_id: UUID | None = None
     #: What its callback_url was told of its end, where that was asked for.
     notifications: Sequence[NotificationRecord] = ()
 
@@ -196,6 +198,8 @@ class NewJob:
     sealed: bytes
     notify: bool
     warnings: Sequence[str]
+    #: The batch that it comes with, if it does.
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,52 @@ from worker.domain.job import OPEN, PLANS, JobKind, JobState, StepName, StepStat
 from worker.domain.values import NumberStatus, format_id
 
 
+def job_row(job: NewJob) -> dict[str, Any]:
+    """Returns what a new job's row holds, but for when it is due."""
+    return {
+        "id": job.id,
+        "organization_id": job.organization_id,
+        "api_key_id": job.api_key_id,
+        "idempotency_key": job.idempotency_key,
+        "state": JobState.QUEUED,
+        "provider": job.provider,
+        "e164": job.e164,
+        "credential_id": job.credential_id,
+        "account_ref": job.account_ref,
+        "agent_id": job.agent_id,
+        "user_id": job.user_id,
+        "phone_number_id": job.phone_number_id,
+        "request": job.request,
+        "sealed": job.sealed,
+        "notify": job.notify,
+        "batch_id": job.batch_id,
+        "warnings": list(job.warnings),
+        "step": ORDER[0],
+    }
+
+
+def number_row(job: NewJob | JobRecord) -> dict[str, Any]:
+    """Returns what the row holds with which an import claims its number."""
+    request = job.request
+    return {
+        "id": job.phone_number_id,
+        "organization_id": job.organization_id,
+        "import_id": job.id,
+        "e164": job.e164,
+        "provider": job.provider,
+        "ownership": request["ownership"],
+        "status": NumberStatus.PENDING,
+        "credential_id": job.credential_id,
+        "agent_id": job.agent_id,
+        "user_id": job.user_id,
+        "friendly_name": request["friendly_name"],
+        "routing_mode": request["routing_mode"],
+        "supports_inbound": request["supports_inbound"],
+        "supports_outbound": request["supports_outbound"],
+        "details": {name: request.get(name) for name in ("price", "metadata", "carrier")},
+    }
+
+
 class JobRepository:
     """Jobs, their steps and the numbers that they claim."""
 
@@ -96,6 +142,7 @@ class JobRepository:
         provider: str | None = None,
         e164: str | None = None,
         kind: str | None = None,
+        batch_id: UUID | None = None,
     ) -> list[JobRecord]:
         """Returns an organisation's jobs, newest first, without their steps."""
         query: Select[Any] = select(ImportJob.__table__).where(
@@ -109,6 +156,8 @@ class JobRepository:
             query = query.where(ImportJob.provider == provider)
         if kind is not None:
             query = query.where(ImportJob.kind == kind)
+        if batch_id is not None:
+            query = query.where(ImportJob.batch_id == batch_id)
         if e164 is not None:
             query = query.where(ImportJob.e164 == e164)
         with self._engine.connect() as connection:
@@ -163,23 +212,7 @@ class JobRepository:
             made = connection.execute(
                 insert(ImportJob)
                 .values(
-                    id=job.id,
-                    organization_id=job.organization_id,
-                    api_key_id=job.api_key_id,
-                    idempotency_key=job.idempotency_key,
-                    state=JobState.QUEUED,
-                    provider=job.provider,
-                    e164=job.e164,
-                    credential_id=job.credential_id,
-                    account_ref=job.account_ref,
-                    agent_id=job.agent_id,
-                    user_id=job.user_id,
-                    phone_number_id=job.phone_number_id,
-                    request=job.request,
-                    sealed=job.sealed,
-                    notify=job.notify,
-                    warnings=list(job.warnings),
-                    step=ORDER[0],
+                    **job_row(job),
                     # As if it had been sent: the sender reports a failure, and a crash before it
                     # could send is found by the sweep once this time has come.
                     sent_at=NOW,
@@ -198,26 +231,9 @@ class JobRepository:
             return True
 
     def _claim_number(self, connection: Connection, job: NewJob | JobRecord) -> None:
-        request = job.request
         claimed = connection.execute(
             insert(PhoneNumber)
-            .values(
-                id=job.phone_number_id,
-                organization_id=job.organization_id,
-                import_id=job.id,
-                e164=job.e164,
-                provider=job.provider,
-                ownership=request["ownership"],
-                status="pending",
-                credential_id=job.credential_id,
-                agent_id=job.agent_id,
-                user_id=job.user_id,
-                friendly_name=request["friendly_name"],
-                routing_mode=request["routing_mode"],
-                supports_inbound=request["supports_inbound"],
-                supports_outbound=request["supports_outbound"],
-                details={name: request.get(name) for name in ("price", "metadata", "carrier")},
-            )
+            .values(number_row(job))
             .on_conflict_do_nothing()
             .returning(PhoneNumber.id)
         ).scalar()

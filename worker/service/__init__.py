@@ -8,8 +8,11 @@ did not exist, except where a published contract names the difference.
 from __future__ import annotations
 
 from worker import metrics
+from worker.batches import BatchRequest, read_batch_csv, read_batch_json
 from worker.celery_app import Sender, ping_broker
 from worker.db.audit import AuditRecord
+from worker.db.batches import Batches as BatchStore
+from worker.db.batches import BatchRecord, RowRecord
 from worker.db.directory import CredentialRecord, Directory
 from worker.db.engine import DATABASE_ERRORS, make_engine, migrate
 from worker.db.keys import ListedKey
@@ -35,6 +38,7 @@ from worker.intake import (
 from worker.notifications import SigningSecret
 from worker.preflight import Preflight
 from worker.selftest import ANSWER_HEADER, PROBE_HEADER
+from worker.service.batches import Batches, SubmittedBatch
 from worker.service.calls import CallbackAnswer, Calls
 from worker.service.checks import AccountNumber, AccountNumbers, Checks
 from worker.service.credentials import CredentialRequests
@@ -56,6 +60,8 @@ __all__ = [
     "AgentChange",
     "AgentRecord",
     "AuditRecord",
+    "BatchRecord",
+    "BatchRequest",
     "CallbackAnswer",
     "Caller",
     "CredentialRecord",
@@ -73,20 +79,26 @@ __all__ = [
     "Permission",
     "Preflight",
     "Role",
+    "RowRecord",
     "Service",
     "SigningSecret",
     "SipSettings",
     "StoredEvent",
     "Submitted",
+    "SubmittedBatch",
     "UserChange",
     "UserRecord",
     "explain",
     "migrate_database",
     "parse_credentials",
+    "read_batch_csv",
+    "read_batch_json",
 ]
 
 
-class Service(Imports, Numbers, Calls, Checks, CredentialRequests, Signing, Members, Tenants):
+class Service(
+    Imports, Batches, Numbers, Calls, Checks, CredentialRequests, Signing, Members, Tenants
+):
     """Everything that may be asked for; each part is in a module of its own."""
 
     @classmethod
@@ -99,6 +111,7 @@ class Service(Imports, Numbers, Calls, Checks, CredentialRequests, Signing, Memb
             directory=Directory(engine),
             numbers=NumberStore(engine),
             notifications=Notifications(engine),
+            batches=BatchStore(engine, resend_after_seconds=settings.resend_after_seconds),
             vault=Vault(settings.vault_keys),
             sender=Sender(),
         )

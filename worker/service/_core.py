@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 
 from worker.celery_app import Sender
 from worker.db.audit import Deed
+from worker.db.batches import Batches as BatchStore
 from worker.db.directory import CredentialRecord, Directory
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers as NumberStore
@@ -47,6 +48,7 @@ class Part:
         directory: Directory,
         numbers: NumberStore,
         notifications: Notifications,
+        batches: BatchStore,
         vault: Vault,
         sender: Sender,
     ) -> None:
@@ -55,6 +57,7 @@ class Part:
         self._directory = directory
         self._numbers = numbers
         self._notifications = notifications
+        self._batches = batches
         self._vault = vault
         self._sender = sender
 
@@ -189,13 +192,8 @@ class Part:
         """
         fallback = self._agent(caller, spec.fallback_agent_id)
         agent, user = self._agent(caller, spec.agent_id), self._user(caller, spec.user_id)
-        identified = replace(
-            spec,
-            agent_id=None if agent is None else format_id("agt", agent),
-            fallback_agent_id=None if fallback is None else format_id("agt", fallback),
-            user_id=None if user is None else format_id("usr", user),
-        )
-        return identified, agent, user
+        found = identified(spec, agent_id=agent, fallback_id=fallback, user_id=user)
+        return found, agent, user
 
     def _deed(self, caller: Caller, action: str, subject: str, **detail: Any) -> Deed:  # noqa: ANN401 -- JSON
         """What a caller does, for the audit log."""
@@ -223,3 +221,15 @@ def cursor_of(prefix: str, text: str | None) -> UUID | None:
     if found is None:
         raise InvalidRequest("The cursor is not one that this API gave out.")
     return found
+
+
+def identified(
+    spec: ImportSpec, *, agent_id: UUID | None, fallback_id: UUID | None, user_id: UUID | None
+) -> ImportSpec:
+    """Returns a spec with our own ids, however its caller spelled them. Pure."""
+    return replace(
+        spec,
+        agent_id=None if agent_id is None else format_id("agt", agent_id),
+        fallback_agent_id=None if fallback_id is None else format_id("agt", fallback_id),
+        user_id=None if user_id is None else format_id("usr", user_id),
+    )

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 from worker import metrics
 from worker.db.records import JobRecord, NewJob
 from worker.domain.access import Caller, Permission
-from worker.domain.errors import NotFound
+from worker.domain.errors import InvalidRequest, NotFound
 from worker.domain.job import JobKind, JobState
 from worker.domain.values import ProviderName, format_id, parse_id
 from worker.intake import (
@@ -127,9 +127,17 @@ class Imports(Part):
         provider: ProviderName | None = None,
         phone_number: str | None = None,
         kind: JobKind | None = None,
+        batch: str | None = None,
     ) -> list[JobRecord]:
-        """Returns the organisation's jobs, newest first, without their steps."""
+        """Returns the organisation's jobs, newest first, without their steps.
+
+        Raises:
+            InvalidRequest: the cursor or the batch is no id of ours.
+        """
         caller.require(Permission.READ)
+        batch_id = None if batch is None else parse_id("bat", batch)
+        if batch is not None and batch_id is None:
+            raise InvalidRequest("batch: Give a batch's id, such as bat_01890a5d….")
         return self._jobs.list_jobs(
             caller.organization_id,
             limit=limit,
@@ -138,6 +146,7 @@ class Imports(Part):
             provider=provider,
             e164=phone_number,
             kind=kind,
+            batch_id=batch_id,
         )
 
     def cancel(self, caller: Caller, import_id: str) -> JobRecord:

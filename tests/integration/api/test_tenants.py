@@ -32,6 +32,10 @@ ROUTES = [
     ("PATCH", f"/v1/credentials/cred_{ID}", "writes"),
     ("GET", f"/v1/credentials/cred_{ID}/numbers", "writes"),
     ("DELETE", f"/v1/credentials/cred_{ID}", "writes"),
+    ("POST", "/v1/batches", "writes"),
+    ("GET", "/v1/batches", "reads"),
+    ("GET", f"/v1/batches/bat_{ID}", "reads"),
+    ("POST", f"/v1/batches/bat_{ID}/cancel", "writes"),
     ("GET", "/v1/phone-numbers", "reads"),
     ("GET", f"/v1/phone-numbers/num_{ID}", "reads"),
     ("PATCH", f"/v1/phone-numbers/num_{ID}", "writes"),
@@ -77,7 +81,7 @@ def test_every_route_is_listed_here(platform: Platform) -> None:
     ]
 
     listed = [
-        (method, re.sub(r"(imp|cred|num|org|usr|agt|key)_0+", ID, path))
+        (method, re.sub(r"(imp|bat|cred|num|org|usr|agt|key)_0+", ID, path))
         for method, path, _ in ROUTES
     ]
     assert sorted(documented) == sorted(listed)

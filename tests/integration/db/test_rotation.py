@@ -22,10 +22,15 @@ def test_every_sealed_value_opens_with_the_new_key_alone(bench: Bench, settings:
         "SELECT id, organization_id, id, 'sms', 'k', :sealed FROM phone_numbers",
         sealed=bench.vault.seal({"text": ""}),
     )
+    bench.sql(
+        "INSERT INTO batches (id, organization_id, sealed) SELECT id, id, :sealed "
+        "FROM organizations",
+        sealed=bench.vault.seal({"fingerprint": ""}),
+    )
     new = SecretStr(Fernet.generate_key().decode())
     both = Vault((new, *settings.vault_keys))
-    assert sum(bench.directory.reseal_all(both.reseal)) == 6
-    assert sum(bench.directory.reseal_all(both.reseal)) == 6
+    assert sum(bench.directory.reseal_all(both.reseal)) == 7
+    assert sum(bench.directory.reseal_all(both.reseal)) == 7
     for table, column in bench.sql(
         "SELECT table_name, column_name FROM information_schema.columns "
         "WHERE table_schema = 'public' AND data_type = 'bytea' AND column_name LIKE '%sealed'"

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from tests.conftest import make_settings
 from tests.vendors import TELNYX_PUBLIC_KEY
 from worker.celery_app import Sender
+from worker.db.batches import Batches
 from worker.db.directory import Directory
 from worker.db.engine import make_engine
 from worker.db.notifications import Notifications
@@ -49,6 +50,7 @@ class _Platform:
             jobs=self.jobs,
             directory=directory,
             numbers=Numbers(self.engine),
+            batches=Batches(self.engine, resend_after_seconds=2),
             notifications=Notifications(self.engine),
             vault=self.vault,
             sender=_NoBroker(),
