@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Final
 
 from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -111,10 +112,11 @@ async def add_twilio_number(
     *, request: Request, service: Front, caller: Importer, body: AddTwilioNumberRequest
 ) -> Response:
     """Imports a number of the organisation's stored Twilio account."""
+    account = await run_in_threadpool(service.stored_account, caller, ProviderName.TWILIO)
     wanted = ImportRequest(
         phone_number=body.phone_number,
         provider=ProviderName.TWILIO,
-        credential_id=service.stored_account(caller, ProviderName.TWILIO),
+        credential_id=account,
         number_sid=body.number_sid,
         friendly_name=body.friendly_name,
         price=body.price,
