@@ -121,7 +121,6 @@ class Numbers(Part):
         )
         same = replace(hidden, pin=kept.pin, callback_url=kept.callback_url) == kept
         stays = spec == described and same and hidden.pin == kept.pin
-        self._audit(caller, "number.change", number_id)
         if not stays:
             job_id = uuid7()
             self._jobs.submit_change(
@@ -139,6 +138,7 @@ class Numbers(Part):
                     seen=number.updated_at,
                 )
             )
+            self._audit(caller, "number.change", number_id)
             return self._started(caller, job_id)
         self._numbers.describe(
             number,
@@ -148,6 +148,7 @@ class Numbers(Part):
             friendly_name=spec.friendly_name,
             details={"price": spec.price, "metadata": spec.metadata, "carrier": spec.carrier},
         )
+        self._audit(caller, "number.change", number_id)
         return self.get_number(caller, number_id)
 
     def list_events(
