@@ -193,6 +193,31 @@ def test_a_single_import_of_another_tenant_does_not_wait_for_a_batch(rig: Rig) -
     assert len(foreign) == found["cancelled"], "what was cancelled is as it was"
 
 
+@pytest.mark.timeout(240)
+def test_a_single_import_does_not_wait_for_slow_batches_of_many_accounts(rig: Rig) -> None:
+    # More jobs under way than a worker has threads (32), each of them slow.
+    owners = [fleet(rig, 10) for _ in range(8)]
+    for owner in owners:
+        rig.fault(account=owner.sid, action="delay", seconds=0.8, times=None)
+    batches = [submit(rig.api, owner.body) for owner in owners]
+    eventually(
+        lambda: rig.sql("SELECT count(*) FROM import_jobs WHERE lease_until > now()")[0][0] > 28,
+        seconds=30,
+    )
+    with tenant(rig, "Beside") as other:
+        started = time.monotonic()
+        request = dict(rig.customer().request)
+        answer = other.post("/v1/imports", json=request, headers={"Prefer": "wait=40"})
+        waited = time.monotonic() - started
+
+    assert answer.status_code == 201, answer.text
+    assert waited < 12, waited
+    for batch in batches:
+        rig.api.post(f"/v1/batches/{batch['id']}/cancel")
+    for batch in batches:
+        assert wait(rig, batch["id"], seconds=120).keys() <= {"active", "cancelled"}
+
+
 @pytest.mark.timeout(180)
 def test_a_limited_account_slows_itself_down_alone(rig: Rig) -> None:
     limited, free = fleet(rig, 30), fleet(rig, 30)
