@@ -46,6 +46,11 @@ class ImportSpec:
     #: What the customer must set at a carrier that we cannot reach; no password.
     carrier: Mapping[str, str] | None = None
 
+    @property
+    def records_only(self) -> bool:
+        """Whether nothing is to come to us: the number is looked up and written down, untouched."""
+        return not (self.supports_inbound or self.supports_outbound or self.sms_enabled)
+
     def to_json(self) -> dict[str, Any]:
         """Returns what a JSONB column holds."""
         return asdict(self)
