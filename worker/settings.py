@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     #: reachable from inside.
     self_test_base_url: str | None = None
 
+    #: How long a dialect's request waits for its import; its answer is 202 if that takes longer.
+    dialect_wait_seconds: float = Field(default=25.0, ge=0, le=60)
     #: What callers of the Ravan dialect are told a minute costs, in cents; nothing is charged.
     price_per_minute_inbound: int = Field(default=0, ge=0)
     price_per_minute_outbound: int = Field(default=0, ge=0)

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from api_stub.dialects import ravan
+from api_stub.dialects import butter, nixflex, ravan
 
 #: Name → the router with the contract's own paths.
-DIALECTS: Final = {"ravan": ravan.router}
+DIALECTS: Final = {
+    "ravan": ravan.router,
+    "butter": butter.router,
+    "nixflex": nixflex.router,
+}

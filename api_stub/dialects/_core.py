@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 
 from api_stub.bodies import StrictRoute
 from api_stub.problems import InvalidFields, ServiceUnavailable, name_fields
@@ -34,10 +35,6 @@ from worker.service import (
     NumberRecord,
     Service,
 )
-
-#: How long a dialect's request is held; a client that waits longer than this is rare, and an import
-#: that takes longer goes on and is answered 202 with its address.
-WAIT_SECONDS: Final = 25.0
 
 
 class Dialect(ABC):
@@ -80,6 +77,9 @@ class Dialect(ABC):
                         return await handle(request)
                     except RequestValidationError as error:
                         return dialect.invalid(request, error)
+                    except ValidationError as error:
+                        # What the contract allows and the service does not, such as a long name.
+                        return dialect.invalid(request, _of_body(error))
                     except TrunklineError as error:
                         return dialect.refuse(error)
                     except DATABASE_ERRORS:
@@ -88,6 +88,18 @@ class Dialect(ABC):
                 return speak
 
         return Route
+
+
+def _of_body(error: ValidationError) -> RequestValidationError:
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    return RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults])
+
+
+def reworded(message: str, words: Mapping[str, str]) -> str:
+    """Returns a message with the contract's names in the place of ours."""
+    for ours, theirs in words.items():
+        message = message.replace(ours, theirs)
+    return message
 
 
 class StillRunning(Exception):
@@ -109,7 +121,9 @@ async def import_number(
     """
     submitted = await run_in_threadpool(service.submit, caller, wanted)
     watch: Watch = request.app.state.watch
-    await watch.until(is_final, submitted.job.id, seconds=WAIT_SECONDS, request=request)
+    await watch.until(
+        is_final, submitted.job.id, seconds=service.dialect_wait_seconds, request=request
+    )
     return await run_in_threadpool(_ended, service, caller, submitted.job)
 
 

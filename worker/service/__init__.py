@@ -95,6 +95,11 @@ class Service(Imports, Numbers, Calls, Checks, CredentialRequests, Signing, Tena
         settings = self._settings
         return settings.price_per_minute_inbound, settings.price_per_minute_outbound
 
+    @property
+    def dialect_wait_seconds(self) -> float:
+        """How long a dialect's request waits for its import, as the operator set it."""
+        return self._settings.dialect_wait_seconds
+
     def close(self) -> None:
         """Closes the connections to the database; the next call opens new ones."""
         self._directory.close()

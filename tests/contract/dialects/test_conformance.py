@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from tests.contract.dialects.case import Case, Contract
-from tests.contract.dialects.cases import ravan
+from tests.contract.dialects.cases import butter, nixflex, ravan
 from tests.contract.dialects.world import World
 
-CONTRACTS = (ravan.CONTRACT,)
+CONTRACTS = (ravan.CONTRACT, butter.CONTRACT, nixflex.CONTRACT)
 
 
 @pytest.mark.parametrize(
