@@ -10,7 +10,7 @@ import pytest
 from tests.rig import FOREIGN_URL, Rig, eventually
 from tests.vendors import VENDORS, Order, Vendor, order_of
 
-NEITHER = {"supports_inbound": False, "supports_outbound": False}
+NEITHER: dict[str, Any] = {"supports_inbound": False, "supports_outbound": False}
 
 
 def state(rig: Rig, order: Order) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

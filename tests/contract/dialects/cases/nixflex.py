@@ -18,7 +18,7 @@ NOBODY = "agent_125207e452f8714a"
 
 def headers(_: World, key: str) -> dict[str, str]:
     """A key of ours, tl_ID_SECRET, as this contract writes keys."""
-    key_id, _, secret = key.removeprefix("tl_").partition("_")
+    key_id, secret = key.removeprefix("tl_").split("_", 1)
     return {"Authorization": f"Bearer {key_id}:{secret}"}
 
 
@@ -221,6 +221,15 @@ SUCCESSES = (
     ),
 )
 
+BAD_NUMBERS: tuple[Any, ...] = (
+    447446466847,
+    "447446466847",
+    "+44 7446 466847",
+    "+0447446466847",
+    [],
+)
+BAD_SIDS: tuple[Any, ...] = (5, "AC1", "SK" + "0" * 32, "AC" + "A" * 32, "AC" + "0" * 32 + "\n", {})
+
 FORMATS = (
     *(
         refused(f"{name} is missing", 400, error(*MISSING, name), without(name))
@@ -238,11 +247,11 @@ FORMATS = (
     ),
     *(
         refused(f"phone_number is {value!r}", 400, PHONE, bad(phone_number=value))
-        for value in (447446466847, "447446466847", "+44 7446 466847", "+0447446466847", "+44x", [])
+        for value in BAD_NUMBERS
     ),
     *(
         refused(f"twilio_sid is {value!r}", 400, TWILIO_SID, bad(twilio_sid=value))
-        for value in (5, "AC1", "SK" + "0" * 32, "AC" + "A" * 32, "AC" + "0" * 32 + "\n", {})
+        for value in BAD_SIDS
     ),
     refused(
         "a missing field comes before a wrong format",
