@@ -45,7 +45,15 @@ async def authenticate(
     given = {key for key in (header, bearer and bearer.credentials) if key}
     if len(given) > 1:
         raise Unauthenticated("Send one API key; these headers carry two different ones.")
-    key = given.pop() if given else ""
+    return await identify(request, service, given.pop() if given else "")
+
+
+async def identify(request: Request, service: Service, key: str) -> Caller:
+    """Returns who holds an API key.
+
+    Raises:
+        Unauthenticated: nobody does.
+    """
     if _ONE_WORD.fullmatch(key) is None:
         raise Unauthenticated
     caller = await run_in_threadpool(service.authenticate, key)

@@ -180,7 +180,7 @@ class _Looking:
             )
             return None
         urls = self._plan.urls
-        planned = dict(provider.plan_webhooks(urls, self._objects, sms=spec.sms_enabled))
+        planned = dict(self._plan.webhooks(self._objects))
         if spec.supports_inbound:
             planned["voice"] = provider.plan_voice(spec.routing_mode, urls, self._objects)
         for part, wanted in planned.items():
@@ -190,9 +190,7 @@ class _Looking:
     def at_objects(self) -> None:
         """Looks at what was made at the provider."""
         plan, provider = self._plan, self._plan.provider
-        planned = provider.planned_objects(
-            plan.spec.routing_mode, plan.urls, plan.trunk, sms=plan.spec.sms_enabled
-        )
+        planned = plan.provider_objects(plan.trunk)
         found = provider.read_objects(plan.tag, self._objects)
         self._compare(self._provider, f" at {self._vendor}", planned, found)
 

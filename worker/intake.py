@@ -92,8 +92,11 @@ class InboundSettings(Input):
 
     room_pattern: str = Field(default="call-", min_length=1, max_length=64)
     """Prefix of the LiveKit room that each call gets."""
-    pin: SecretStr | None = None
-    """4 to 10 digits that a caller must type."""
+    pin: SecretStr | None = Field(
+        default=None,
+        description="4 to 10 digits that a caller must type, followed by the hash key. Nothing but "
+        "digits: no telephone can type the rest.",
+    )
     fallback_agent_id: str | None = None
     voicemail_message: str | None = Field(default=None, max_length=1000)
 
@@ -111,8 +114,14 @@ class ImportRequest(Input):
     friendly_name: str | None = Field(default=None, max_length=64)
     agent_id: str | None = None
     user_id: str | None = None
-    supports_inbound: StrictBool = True
-    supports_outbound: StrictBool = True
+    supports_inbound: StrictBool = Field(
+        default=True, description="Whether calls to the number come to us."
+    )
+    supports_outbound: StrictBool = Field(
+        default=True,
+        description="Whether calls can be placed from the number. With neither calls nor SMS the "
+        "number is only recorded: its ownership is proven, and nothing is set up or changed.",
+    )
     routing_mode: RoutingMode | None = Field(
         default=None, description="`webhook`, where the provider knows it; a SIP carrier does not."
     )
@@ -218,8 +227,6 @@ def spec_of(request: ImportRequest, settings: Settings) -> ImportSpec:
         PermanentError: the request asks for something that cannot be.
     """
     number = E164.parse(request.phone_number)
-    if not request.supports_inbound and not request.supports_outbound:
-        raise InvalidRequest("Set supports_inbound or supports_outbound, or both.")
     adapter = PROVIDERS[request.provider]
     mode = request.routing_mode or _default_mode(adapter.modes)
     if mode not in adapter.modes:
@@ -234,7 +241,7 @@ def spec_of(request: ImportRequest, settings: Settings) -> ImportSpec:
     transport = _transport(request, mode)
     if adapter.ownership is Ownership.ASSERTED:
         _require_carrier_settings(request, address, settings)
-    return ImportSpec(
+    spec = ImportSpec(
         phone_number=number,
         provider=request.provider,
         routing_mode=mode,
@@ -257,9 +264,11 @@ def spec_of(request: ImportRequest, settings: Settings) -> ImportSpec:
         voicemail_message=request.inbound.voicemail_message,
         price=request.price,
         metadata=request.metadata,
-        carrier=_carrier(request, settings) if adapter.ownership is Ownership.ASSERTED else None,
         sip_carrier=request.sip.carrier,
     )
+    if adapter.ownership is Ownership.PROVEN or spec.records_only:
+        return spec
+    return replace(spec, carrier=_carrier(request, settings))
 
 
 def _require_known_carrier(request: ImportRequest) -> None:
@@ -405,6 +414,8 @@ def warnings_of(spec: ImportSpec, credentials: Credentials) -> list[str]:
     found = []
     if not spec.phone_number.is_in_known_range:
         found.append("The number is in no range that its country is known to have given out.")
+    if spec.records_only:
+        return [*found, "Neither calls nor SMS are set up: the number is only recorded."]
     if not credentials.can_verify_webhooks and spec.ownership is Ownership.PROVEN:
         found.append(
             "Call status webhooks are not set: their signatures could not be verified with "

@@ -7,6 +7,7 @@ three. Pure, but that the adapter is asked which addresses its vendor signals fr
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -18,6 +19,7 @@ from worker.domain.values import (
     CallbackUrls,
     Fields,
     ImportTag,
+    Objects,
     RoutingMode,
     SipLogin,
     SipTransport,
@@ -86,6 +88,24 @@ class Plan:
     def is_called_back(self) -> bool:
         """Whether calls begin with a request to our voice URL."""
         return self.spec.routing_mode is RoutingMode.WEBHOOK and self.spec.supports_inbound
+
+    def webhooks(self, objects: Objects) -> Mapping[str, Fields]:
+        """Returns the fields that make everything but voice ours, by part; none of them if unused.
+
+        ``objects`` are the ids of what carries our URLs.
+        """
+        if self.spec.records_only:
+            return {}
+        return self.provider.plan_webhooks(self.urls, objects, sms=self.spec.sms_enabled)
+
+    def provider_objects(self, trunk: TrunkPlan | None) -> Mapping[str, Fields]:
+        """Returns what is made at the provider; with ``trunk`` its objects are among them."""
+        spec = self.spec
+        if spec.records_only:
+            return {}
+        return self.provider.planned_objects(
+            spec.routing_mode, self.urls, trunk, sms=spec.sms_enabled
+        )
 
     @property
     def inbound_login(self) -> SipLogin | None:

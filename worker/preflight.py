@@ -142,9 +142,7 @@ def changes(plan: Plan, number: OwnedNumber | None) -> list[ObjectChange]:
         SipTrunkProvisionFailed: nobody could call the inbound trunk.
     """
     spec = plan.spec
-    made = plan.provider.planned_objects(
-        spec.routing_mode, plan.urls, plan.trunk, sms=spec.sms_enabled
-    )
+    made = plan.provider_objects(plan.trunk)
     ids = dict.fromkeys(made, _NEW)
     found: list[ObjectChange] = []
 
@@ -179,11 +177,9 @@ def changes(plan: Plan, number: OwnedNumber | None) -> list[ObjectChange]:
                 )
             )
 
-    carriers = plan.provider.planned_objects(
-        spec.routing_mode, plan.urls, None, sms=spec.sms_enabled
-    )
+    carriers = plan.provider_objects(None)
     create(carriers, spec.provider, StepName.CONFIGURE_WEBHOOKS)
-    for part, planned in plan.provider.plan_webhooks(plan.urls, ids, sms=spec.sms_enabled).items():
+    for part, planned in plan.webhooks(ids).items():
         update(part, planned, StepName.CONFIGURE_WEBHOOKS)
     trunks = {key: fields for key, fields in made.items() if key not in carriers}
     create(trunks, spec.provider, StepName.PROVISION_TRUNKS)

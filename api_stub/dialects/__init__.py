@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from api_stub.dialects import oneinbox, ravan, weya
+from api_stub.dialects import butter, nixflex, oneinbox, ravan, weya
 
 #: Name → the router with the contract's own paths.
-DIALECTS: Final = {"ravan": ravan.router, "weya": weya.router, "oneinbox": oneinbox.router}
+DIALECTS: Final = {
+    "ravan": ravan.router,
+    "butter": butter.router,
+    "weya": weya.router,
+    "nixflex": nixflex.router,
+    "oneinbox": oneinbox.router,
+}

@@ -48,6 +48,11 @@ class ImportSpec:
     #: Which carrier that is, if it is one whose signalling addresses are known.
     sip_carrier: ProviderName | None = None
 
+    @property
+    def records_only(self) -> bool:
+        """Whether nothing is to come to us: the number is looked up and written down, untouched."""
+        return not (self.supports_inbound or self.supports_outbound or self.sms_enabled)
+
     def to_json(self) -> dict[str, Any]:
         """Returns what a JSONB column holds."""
         return asdict(self)

@@ -177,8 +177,8 @@ def side_by_side(*calls: Callable[[], _Result]) -> list[_Result]:
     Raises:
         TrunklineError: of several errors the one that must decide, see ``_rank``.
     """
-    if len(calls) == 1:
-        return [calls[0]()]
+    if len(calls) < 2:  # noqa: PLR2004 -- nothing to run beside it
+        return [call() for call in calls]
     with concurrent.futures.ThreadPoolExecutor(len(calls), thread_name_prefix="half") as pool:
         futures = [pool.submit(call) for call in calls]
         concurrent.futures.wait(futures)

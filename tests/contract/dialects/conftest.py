@@ -6,12 +6,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract.dialects.world import World
-from tests.rig import Rig, running
+from tests.rig import FAST, Rig, running
 
 
 @pytest.fixture(scope="session")
 def rig() -> Iterator[Rig]:
-    with running() as started:
+    # Short, since some cases wait for its end.
+    with running(env={**FAST, "TRUNKLINE_DIALECT_WAIT_SECONDS": "8"}) as started:
         yield started
 
 

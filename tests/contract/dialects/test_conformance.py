@@ -6,10 +6,16 @@ import httpx
 import pytest
 
 from tests.contract.dialects.case import Case, Contract
-from tests.contract.dialects.cases import oneinbox, ravan, weya
+from tests.contract.dialects.cases import butter, nixflex, oneinbox, ravan, weya
 from tests.contract.dialects.world import World
 
-CONTRACTS = (ravan.CONTRACT, weya.CONTRACT, oneinbox.CONTRACT)
+CONTRACTS = (
+    ravan.CONTRACT,
+    butter.CONTRACT,
+    weya.CONTRACT,
+    nixflex.CONTRACT,
+    oneinbox.CONTRACT,
+)
 
 
 @pytest.mark.parametrize(

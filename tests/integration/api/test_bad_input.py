@@ -347,13 +347,6 @@ def test_webhooks_that_could_never_be_verified_are_refused(
     tenant.submit(new_request(credentials=key_only, routing_mode="sip_trunk"))
 
 
-def test_a_number_that_does_nothing_is_refused(platform: Platform, tenant: Tenant) -> None:
-    request = new_request(supports_inbound=False, supports_outbound=False)
-
-    problem(send(tenant, request), 400, "invalid_request")
-    assert platform.rows(tenant) == NOTHING
-
-
 @pytest.mark.parametrize("name", ["agt_0", "agt_" + "0" * 32, "usr_" + "0" * 32, "", "\U0001f600"])
 def test_an_unknown_agent_is_refused(platform: Platform, tenant: Tenant, name: str) -> None:
     problem(send(tenant, new_request(agent_id=name)), 404, "agent_not_found")

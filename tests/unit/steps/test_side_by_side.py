@@ -62,3 +62,4 @@ def test_an_error_waits_until_the_other_call_has_ended() -> None:
 def test_results_come_in_the_order_of_the_calls() -> None:
     assert side_by_side(lambda: 1, lambda: 2) == [1, 2]
     assert side_by_side(lambda: 1) == [1]
+    assert side_by_side() == []
