@@ -32,8 +32,8 @@ up: $(VENV)/.runtime ## Keeps the embedded stack running and prints its URLs, a 
 test: $(VENV)/.dev ## Runs every test
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-contract: $(VENV)/.dev ## Runs the provider contract suite and prints its table: case by provider
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -q --durations=0 --durations-min=60 tests/contract/providers
+contract: $(VENV)/.dev ## Runs the contract suites and prints their tables: providers, published contracts
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -q --durations=0 --durations-min=60 tests/contract/providers tests/contract/dialects
 
 lint: $(VENV)/.dev ## Checks style and formatting
 	@$(BIN)/ruff check .

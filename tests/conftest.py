@@ -65,7 +65,37 @@ def settings(database_url: str) -> Settings:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints what the provider contract suite showed: a row a case, a column a provider."""
+    """Prints what the contract suites showed: of every provider, and of every dialect."""
+    _summarize_providers(terminalreporter)
+    _summarize_dialects(terminalreporter)
+
+
+def _summarize_dialects(terminalreporter: pytest.TerminalReporter) -> None:
+    """A row a published contract: how many lines of its document hold, and which do not."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    broken: list[str] = []
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            path, _, test = report.nodeid.partition("::")
+            if path != "tests/contract/dialects/test_conformance.py":
+                continue
+            contract, _, case = test.partition("[")[2].removesuffix("]").partition("-")
+            found[contract][outcome] += 1
+            if outcome != "passed":
+                broken.append(f"{contract}: {case}")
+    if not found:
+        return
+    terminalreporter.section("conformance: published contracts, line by line")
+    terminalreporter.write_line(f"{'contract':<12}{'holds':>8}{'broken':>8}")
+    for contract in sorted(found):
+        holds, cases = found[contract]["passed"], found[contract].total()
+        terminalreporter.write_line(f"{contract:<12}{holds:>8}{cases - holds:>8}")
+    for line in broken:
+        terminalreporter.write_line(f"  broken: {line}")
+
+
+def _summarize_providers(terminalreporter: pytest.TerminalReporter) -> None:
+    """A row a case, a column a provider."""
     counts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
     for outcome in ("passed", "failed", "skipped"):
         for report in terminalreporter.stats.get(outcome, ()):
