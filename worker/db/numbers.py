@@ -313,7 +313,7 @@ class Numbers:
     def count_drifted(self) -> dict[str, int]:
         """Returns, by provider, how many active numbers were last found to have drifted."""
         query = (
-            select(PhoneNumber.provider, func.count())
+            select(PhoneNumber.provider, func.count().label("numbers"))
             .where(
                 PhoneNumber.status == NumberStatus.ACTIVE,
                 PhoneNumber.diagnosis["verdict"].astext == "drifted",
@@ -321,7 +321,7 @@ class Numbers:
             .group_by(PhoneNumber.provider)
         )
         with self._engine.connect() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return {row.provider: row.numbers for row in connection.execute(query)}
 
     # Events
 

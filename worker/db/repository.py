@@ -184,12 +184,12 @@ class JobRepository:
     def count_stuck(self) -> dict[str, int]:
         """Returns, by kind, how many jobs wait for an operator."""
         query = (
-            select(ImportJob.kind, func.count())
+            select(ImportJob.kind, func.count().label("jobs"))
             .where(ImportJob.state.in_(OPEN), ImportJob.state == JobState.STUCK)
             .group_by(ImportJob.kind)
         )
         with self._engine.connect() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return {row.kind: row.jobs for row in connection.execute(query)}
 
     # Submitting
 
@@ -256,7 +256,11 @@ class JobRepository:
         """Names the import that holds the number, if the caller may know of it."""
         holder = connection.execute(
             select(PhoneNumber.import_id)
-            .where(PhoneNumber.e164 == job.e164, PhoneNumber.organization_id == job.organization_id)
+            .where(
+                PhoneNumber.e164 == job.e164,
+                PhoneNumber.organization_id == job.organization_id,
+                PhoneNumber.status != NumberStatus.RELEASED,
+            )
             .limit(1)
         ).scalar()
         if holder is None:

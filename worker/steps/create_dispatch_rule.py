@@ -8,27 +8,26 @@ from worker.steps._core import Context, Done, Step, side_by_side
 
 
 def run(ctx: Context) -> Done:
-    """Makes or corrects the rule and the fallback route; without inbound calls there is neither."""
-    if ctx.spec.supports_inbound:
-        side_by_side(lambda: _main(ctx), lambda: _fallback(ctx))
-    return Done()
+    """Makes or corrects the rule and the fallback route; without inbound calls there is neither.
 
-
-def _main(ctx: Context) -> None:
-    rule = ctx.plan.rule(ctx.objects[INBOUND])
-    assert rule is not None, "an import with inbound calls has a rule"
-    ctx.record({RULE: ctx.livekit.ensure_dispatch_rule(rule, ctx.objects.get(RULE))})
-
-
-def _fallback(ctx: Context) -> None:
-    if not ctx.plan.is_called_back:
-        return  # only our voice webhook can dial it
-    route = ctx.plan.fallback()
+    The rule decides who answers, so it comes after what may be refused beside it, and before what
+    is only taken away: a change that fails leaves calls where they went.
+    """
+    if not ctx.spec.supports_inbound:
+        return Done()
+    # Only our voice webhook can dial the fallback route.
+    route = ctx.plan.fallback() if ctx.plan.is_called_back else None
     if route is not None:
         ctx.livekit.ensure_fallback(route, ctx.objects, record=ctx.record)
-    elif ctx.attempt.number > 1 or {RULE, FALLBACK_INBOUND, FALLBACK_RULE} & ctx.objects.keys():
-        # It ran before, and perhaps with a fallback agent; the first time there is nothing to find.
+    rule = ctx.plan.rule(ctx.objects[INBOUND])
+    assert rule is not None, "an import with inbound calls has a rule"
+    known = ctx.objects.get(RULE)
+    ctx.record({RULE: ctx.livekit.ensure_dispatch_rule(rule, known)})
+    # It ran before, and perhaps with a fallback agent; the first time there is nothing to find.
+    before = ctx.attempt.number > 1 or known or {FALLBACK_INBOUND, FALLBACK_RULE} & {*ctx.objects}
+    if ctx.plan.is_called_back and route is None and before:
         ctx.livekit.remove_fallback(ctx.spec.phone_number, ctx.objects)
+    return Done()
 
 
 def undo(ctx: Context) -> None:
