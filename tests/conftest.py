@@ -8,8 +8,10 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
@@ -37,6 +39,19 @@ def make_settings(database_url: str, **changes: object) -> Settings:
         "resend_after_seconds": 2.0,
     }
     return Settings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loggers_can_be_captured() -> Iterator[None]:
+    """What one test configures must not tie a module's logger to it for all that follow."""
+    configure = structlog.configure
+
+    def without_caching(**settings: Any) -> None:
+        configure(**{**settings, "cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", without_caching)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     Text,
     Uuid,
+    case,
     cast,
     delete,
     func,
@@ -203,8 +204,11 @@ FALLBACK_AGENT: Final = aliased(Agent, name="fallback_agent")
 
 def is_fallback_agent() -> ColumnElement[bool]:
     """Whether an agent is the fallback of a job: its request holds the public id."""
-    hexadecimal = func.substr(ImportJob.request["fallback_agent_id"].astext, len("agt_") + 1)
-    return FALLBACK_AGENT.id == cast(hexadecimal, Uuid)
+    public = ImportJob.request["fallback_agent_id"].astext
+    # Guarded: no text in a request may make the query fail for whoever works on the job.
+    is_id = public.regexp_match("^agt_[0-9a-f]{32}$")
+    hexadecimal = func.substr(public, len("agt_") + 1)
+    return FALLBACK_AGENT.id == case((is_id, cast(hexadecimal, Uuid)), else_=None)
 
 
 def lock_job(connection: Connection, job_id: UUID) -> tuple[JobRecord, datetime]:

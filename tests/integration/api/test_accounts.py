@@ -54,7 +54,6 @@ def test_a_preflight_tells_all_and_changes_nothing(
     [
         ({"phone_number": "nonsense"}, 400, "invalid_phone_number"),
         ({"provider": "acme"}, 400, "invalid_request"),
-        ({"supports_inbound": False, "supports_outbound": False}, 400, "invalid_request"),
         ({"number_sid": "nonsense"}, 400, "invalid_request"),
         ({"credentials": {"account_sid": SID}}, 400, "invalid_request"),
         ({"nonsense": 1}, 400, "invalid_request"),
