@@ -38,6 +38,8 @@ _NESTED: Final[Mapping[str, frozenset[str] | None]] = {
     "metadata": None,
 }
 _COLUMNS_NEEDED: Final = ("phone_number", "provider")
+#: Columns that tell of a failure; not read, so that a file of failures can be sent again.
+ERROR_COLUMNS: Final = ("error_batch", "error_line", "error_code", "error_message")
 _FLAGS: Final = frozenset(
     name for name, one in ImportRequest.model_fields.items() if one.annotation is bool
 )
@@ -118,36 +120,47 @@ def _require_known(given: Mapping[str, Any], known: frozenset[str], inside: str)
             raise InvalidRequest(f"{inside}{_shown(name)}: There is no such field.")
 
 
-def read_batch_csv(body: bytes) -> BatchRequest:
+def read_batch_csv(body: bytes, *, defaults: Mapping[str, Any] | None = None) -> BatchRequest:
     """Reads a batch from CSV as RFC 4180 has it, whose first row names the fields.
 
-    Nested fields are named with a dot, an empty cell is a field that is not given. A cell is text:
-    nothing in it is ever computed.
+    Nested fields are named with a dot, an empty cell is a field that is not given, or is as the
+    ``defaults``, in snake_case, have it. A cell is text: nothing in it is ever computed.
 
     Raises:
         InvalidRequest: the file cannot be told into rows and known columns; a row that is wrong is
             refused alone.
     """
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = body.count(b"\n", 0, error.start) + 1
-        raise InvalidRequest(f"The file is not UTF-8: line {line} is not.") from None
+    text = _text(body)
     rows = _rows(text)
     _, header = next(rows, (0, []))
     if not header:
         raise InvalidRequest("The file is empty: its first line must name the fields.")
-    columns = _columns(header)
+    given = defaults or {}
+    columns = _columns(header, given)
     found: list[BatchItem] = []
     for line, cells in rows:
         if len(found) == MOST_ROWS:
             _require_count(MOST_ROWS + 1)
         try:
-            found.append(BatchItem(line=line, values=_row(columns, cells)))
+            found.append(BatchItem(line=line, values=_merged(given, _row(columns, cells))))
         except InvalidRequest as error:
             found.append(BatchItem(line=line, error=error))
     _require_count(len(found))
-    return BatchRequest(items=found, fingerprint=hashlib.sha256(text.encode()).hexdigest())
+    said = hashlib.sha256(text.encode())
+    if given:
+        plain = json.dumps(given, sort_keys=True).encode()
+        # A digest has one length: what is the file's and what the defaults' is never in doubt.
+        said = hashlib.sha256(said.digest() + plain)
+    return BatchRequest(items=found, fingerprint=said.hexdigest())
+
+
+def rows_of_csv(body: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Yields the cells of each row that is not blank, the header first, with the row's line.
+
+    Raises:
+        InvalidRequest: the file cannot be told into rows.
+    """
+    return _rows(_text(body))
 
 
 def import_of(values: Mapping[str, Any]) -> ImportRequest:
@@ -230,6 +243,14 @@ def _explained(error: ValidationError, inside: tuple[str, ...]) -> str:
 # CSV
 
 
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        raise InvalidRequest(f"The file is not UTF-8: line {line} is not.") from None
+
+
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
     """Yields each row that is not blank, with the line that it begins on."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -249,10 +270,13 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
             yield line, cells
 
 
-def _columns(header: Sequence[str]) -> list[tuple[str, ...]]:
-    """Reads the names of the columns, each a field or a field of a field."""
+def _columns(header: Sequence[str], defaults: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Reads the names of the columns, each a field, a field of a field, or nothing to read."""
     found: list[tuple[str, ...]] = []
     for place, text in enumerate(header, start=1):
+        if text.strip() in ERROR_COLUMNS:
+            found.append(())
+            continue
         outer, dot, inner = text.strip().partition(".")
         outer = _snake(outer)
         known = outer in _FIELDS
@@ -272,7 +296,7 @@ def _columns(header: Sequence[str]) -> list[tuple[str, ...]]:
             raise InvalidRequest(f"Column {place}, {_shown(text.strip())}: It is there twice.")
         found.append(name)
     for needed in _COLUMNS_NEEDED:
-        if (needed,) not in found:
+        if (needed,) not in found and needed not in defaults:
             raise InvalidRequest(f"The file has no column {needed}.")
     return found
 
@@ -285,7 +309,7 @@ def _row(columns: Sequence[tuple[str, ...]], cells: Sequence[str]) -> dict[str, 
         )
     found: dict[str, Any] = {}
     for name, cell in zip(columns, cells, strict=True):
-        if not cell:
+        if not (name and cell):
             continue
         if "\0" in cell:
             raise InvalidRequest(f"{_shown('.'.join(name))}: It holds a NUL character.")

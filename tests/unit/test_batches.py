@@ -142,6 +142,36 @@ def test_a_file_that_means_nothing_is_refused_whole(body: bytes, message: str) -
         read_batch_csv(body)
 
 
+def test_defaults_stand_in_for_columns_and_cells_and_make_another_request() -> None:
+    body = b"phone_number,friendly_name\n+14155550100,\n+14155550101,Desk\n"
+
+    found = read_batch_csv(body, defaults={"provider": "twilio", "friendly_name": "All"})
+
+    assert [item.values["friendly_name"] for item in found.items] == ["All", "Desk"]
+    assert {item.values["provider"] for item in found.items} == {"twilio"}
+    other = read_batch_csv(body, defaults={"provider": "telnyx", "friendly_name": "All"})
+    assert found.fingerprint != other.fingerprint
+
+
+def test_a_row_with_an_account_of_its_own_takes_nothing_of_the_default_one() -> None:
+    body = b"phone_number,credential_id\n+14155550100,cred_1\n+14155550101,\n"
+    account = {"account_sid": "AC1"}
+
+    found = read_batch_csv(body, defaults={"provider": "twilio", "credentials": account})
+
+    own, default = (item.values for item in found.items)
+    assert "credentials" not in own
+    assert (own["credential_id"], default["credentials"]) == ("cred_1", account)
+
+
+def test_what_is_known_of_a_failure_is_not_read_but_makes_another_request() -> None:
+    head = "error_batch,error_line,error_code,error_message,"
+
+    assert values(f'{head}{HEADER}bat_1,2,number_in_use,"So, it is",{ROW}') == values(HEADER + ROW)
+    first, second = (csv(f"{head}{HEADER}{batch},2,,,{ROW}") for batch in ("bat_1", "bat_2"))
+    assert first.fingerprint != second.fingerprint
+
+
 def test_a_file_without_its_first_line_does_not_show_what_is_in_it() -> None:
     with pytest.raises(InvalidRequest) as caught:
         csv("+14155550100,twilio,planted-token-1\n")

@@ -11,10 +11,11 @@ import sys
 import typer
 
 from worker.cli._core import AT_EXIT, Exit, complain
+from worker.cli.batches import batches
 from worker.cli.checks import check
 from worker.cli.credentials import credentials
 from worker.cli.doctor import doctor
-from worker.cli.imports import import_number, preflight, status
+from worker.cli.imports import import_numbers, preflight, status
 from worker.cli.numbers import change, events, numbers, release
 from worker.cli.operations import admin, keys
 from worker.db.engine import DATABASE_ERRORS
@@ -27,7 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(preflight)
-app.command("import")(import_number)
+app.command("import")(import_numbers)
+app.command()(batches)
 app.command()(status)
 app.command()(numbers)
 app.command()(check)

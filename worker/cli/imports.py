@@ -26,7 +26,8 @@ from worker.cli._core import (
     warn,
 )
 from worker.cli._jobs import finish, follow
-from worker.domain.values import RoutingMode
+from worker.cli.batches import import_file, is_file
+from worker.domain.values import ProviderName, RoutingMode
 from worker.service import ImportRequest, Preflight, explain
 
 Number = Annotated[str, typer.Argument(help="In E.164 format, such as +14155550100.")]
@@ -45,10 +46,18 @@ Replace = Annotated[
 ]
 
 
-def import_number(
-    phone_number: Number,
+def import_numbers(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NUMBER_OR_FILE",
+            help="A number, such as +14155550100, or a CSV file; - reads it from standard input.",
+        ),
+    ],
     organization: Organization,
-    provider: Provider,
+    provider: Annotated[
+        ProviderName | None, typer.Option(help="Where the number was bought.")
+    ] = None,
     credential_id: CredentialId = None,
     credentials: Credentials = None,
     mode: Mode = None,
@@ -58,24 +67,43 @@ def import_number(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
-    """Imports one number and follows it.
+    """Imports one number, or every number of a CSV file, and follows that.
+
+    A file's first line names the fields as POST /v1/batches does: phone_number, provider,
+    credential_id, sip.username, …; the options stand in for empty cells and for columns that are
+    not there. The same command again follows the same batch. Rows that failed are written to
+    FILE.failed.csv, which only you can read and which can be imported in its turn.
 
     The credentials come from a file or standard input, never from an argument: other users of the
     machine can read arguments.
 
-    Exit codes: 0 active, 1 failed or refused, 2 wrong usage, 3 not final yet.
+    Exit codes: 0 all active, 1 failed or refused, 2 wrong usage, 3 interrupted or not final yet.
 
     Example: trunkline import +14155550100 -o Acme --provider twilio --credentials account.json
+
+    Example: trunkline import numbers.csv -o Acme --provider twilio --credential-id cred_0190…
     """
-    values = {
-        "phone_number": phone_number,
+    values: dict[str, Any] = {
         "provider": provider,
         "credential_id": credential_id,
         "routing_mode": mode,
         "agent_id": agent_id,
         "friendly_name": friendly_name,
-        "replace_existing_routing": replace,
     }
+    if is_file(source):
+        defaults = {name: value for name, value in values.items() if value is not None}
+        if credentials is not None:
+            defaults["credentials"] = read_credentials(credentials)
+        if replace:
+            defaults["replace_existing_routing"] = True
+        import_file(source, organization, defaults, wait=wait, as_json=as_json)
+        return
+    if provider is None:
+        fail(
+            "say where the number was bought with --provider; the name of a CSV file ends in .csv",
+            Exit.USAGE,
+        )
+    values |= {"phone_number": source, "replace_existing_routing": replace}
     request = _request(values, credentials)
     service, caller = acting(organization)
     job = service.submit(caller, request).job
@@ -98,7 +126,7 @@ def preflight(
 ) -> None:
     """Tells what an import would change, and everything that would refuse it; changes nothing.
 
-    Takes what `trunkline import` takes.
+    Takes what `trunkline import` takes for one number.
 
     Exit codes: 0 importable, 1 refused or the provider is unreachable, 2 wrong usage.
 

@@ -32,7 +32,11 @@ def _state(rig: Rig, customer: Customer) -> object:
 def test_preflight_takes_what_import_takes() -> None:
     commands = _COMMAND.commands  # type: ignore[attr-defined]
     options = {
-        name: {one.name: one.opts for one in commands[name].params if one.name != "wait"}
+        name: {
+            one.name: one.opts
+            for one in commands[name].params
+            if one.param_type_name == "option" and one.name != "wait"
+        }
         for name in ("import", "preflight")
     }
     assert options["import"] == options["preflight"]
