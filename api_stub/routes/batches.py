@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from api_stub import problems
 from api_stub.auth import Front, Importer, Reader
-from api_stub.bodies import parse_json
+from api_stub.bodies import ImportBody, parse_json
 from api_stub.routes._core import (
     ALWAYS,
     REPLAYED,
@@ -56,7 +56,13 @@ _CSV_EXAMPLE: Final = (
 def _schema() -> dict[str, Any]:
     """The schema of the JSON body; what it refers to is that of single imports."""
     schema = BatchBody.model_json_schema(ref_template="#/components/schemas/{model}")
-    del schema["$defs"]
+    item: dict[str, Any] = schema.pop("$defs")[ImportBody.__name__]
+    # What one leaves out is the defaults' to give.
+    for word in ("required", "examples"):
+        del item[word]
+    item["title"] = "BatchItem"
+    item["description"] = "Fields of an import. One that is wrong is refused alone, in the answer."
+    schema["properties"]["items"]["items"] = item
     return schema
 
 

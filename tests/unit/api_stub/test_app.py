@@ -155,3 +155,25 @@ def test_fields_are_shown_in_snake_case(openapi: dict[str, Any]) -> None:
     for schema in openapi["components"]["schemas"].values():
         for name in schema.get("properties", ()):
             assert name == name.lower()
+
+
+def test_an_item_of_a_batch_may_leave_out_what_the_defaults_give(openapi: dict[str, Any]) -> None:
+    content = openapi["paths"]["/v1/batches"]["post"]["requestBody"]["content"]
+    schema = content["application/json"]["schema"]
+    item = schema["properties"]["items"]["items"]
+
+    assert item["properties"].keys() >= {"phone_number", "provider", "credentials", "sip"}
+    assert "required" not in item
+    for example in schema["examples"]:
+        assert all(one.keys() <= item["properties"].keys() for one in example["items"])
+
+
+def test_every_idempotency_key_says_which_characters_it_takes(openapi: dict[str, Any]) -> None:
+    found = [
+        parameter["schema"]["pattern"]
+        for operation in operations(openapi).values()
+        for parameter in operation.get("parameters", ())
+        if parameter["name"] == "Idempotency-Key"
+    ]
+
+    assert found == ["^[!-~]{1,255}$"] * 2
