@@ -149,7 +149,7 @@ class Rig:
                 time.sleep(0.1)
         return done
 
-    def settle(self, *, seconds: float = 60) -> None:
+    def settle(self, *, seconds: float = 120) -> None:
         """Waits until no job at all is open; cheaper than asking for each of hundreds."""
         waiting = (
             "SELECT kind, state, step, count(*) FROM import_jobs "

@@ -16,7 +16,7 @@ from tests.rig import Rig, eventually
 from tests.vendors import VENDORS, Vendor
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 def test_a_killed_worker_gives_the_number_back_all_the_same(rig: Rig, vendor: Vendor) -> None:
     worker = rig.stack.workers[0]

@@ -66,8 +66,9 @@ class Followed:
 
 def look(service: Service, caller: Caller, batch: BatchRecord) -> Followed:
     """Returns a batch as it is now."""
-    batch = service.get_batch(caller, format_id("bat", batch.id))
+    # The rows first: once all of them have ended, so has the batch that is read after them.
     rows = service.list_batch_rows(batch, limit=MOST_ROWS, cursor=None, status=None)
+    batch = service.get_batch(caller, format_id("bat", batch.id))
     return Followed(batch=batch, rows=rows)
 
 
