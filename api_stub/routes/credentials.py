@@ -15,7 +15,8 @@ from api_stub.auth import Front, Importer, Reader
 from api_stub.bodies import CredentialBody, CredentialChange, StrictRoute, read_credentials
 from api_stub.routes._core import ALWAYS, WRITES, PageQuery, answer, cut
 from api_stub.routes._looking import NO_SIGHT, look
-from api_stub.schemas import AccountNumberOut, AccountNumberPage, CredentialOut, CredentialPage
+from api_stub.schemas import CredentialOut, CredentialPage
+from api_stub.schemas_looks import AccountNumberOut, AccountNumberPage
 from worker.domain.errors import (
     CredentialInUse,
     CredentialNotFound,

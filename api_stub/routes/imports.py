@@ -31,8 +31,8 @@ from api_stub.schemas import (
     JobOut,
     JobSummary,
     NumberOut,
-    PreflightOut,
 )
+from api_stub.schemas_looks import PreflightOut
 from api_stub.waiting import (
     LONGEST_WAIT_SECONDS,
     entity_tag,

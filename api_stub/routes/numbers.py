@@ -15,7 +15,8 @@ from api_stub.bodies import NumberBody, StrictRoute
 from api_stub.routes._core import ALWAYS, WRITES, PageQuery, answer, cut
 from api_stub.routes._jobs import FAILURES, LOCATION, Prefer, outcome
 from api_stub.routes._looking import NO_SIGHT, look
-from api_stub.schemas import DiagnosisOut, EventOut, EventPage, JobOut, NumberOut, NumberPage
+from api_stub.schemas import EventOut, EventPage, JobOut, NumberOut, NumberPage
+from api_stub.schemas_looks import DiagnosisOut
 from worker.domain.calls import EventKind
 from worker.domain.errors import (
     AgentNotFound,

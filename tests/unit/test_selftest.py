@@ -67,16 +67,16 @@ class Vendor:
         return "application/x-www-form-urlencoded", urlencode(form).encode()
 
     def numbers(self, request: CallbackRequest) -> frozenset[str] | None:
-        raise NotImplementedError
+        raise AssertionError("the self-test only signs and calls", request)
 
     def is_answered(self, request: CallbackRequest) -> bool:
-        raise NotImplementedError
+        raise AssertionError("the self-test only signs and calls", request)
 
     def event(self, kind: CallbackKind, request: CallbackRequest) -> Event | None:
-        raise NotImplementedError
+        raise AssertionError("the self-test only signs and calls", kind, request)
 
     def render(self, answer: Answer) -> tuple[str, bytes]:
-        raise NotImplementedError
+        raise AssertionError("the self-test only signs and calls", answer)
 
 
 class Keyless(Vendor):
