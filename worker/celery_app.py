@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import time
 from typing import Any, Final
+from uuid import uuid4
 
 import celery
+import celery.worker.state
 import kombu.exceptions
 import kombu.pools
 import redis.exceptions
 import structlog
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_ready
 
 from worker import logs
+from worker.domain.errors import TrunklineError
 from worker.settings import Settings, load
 
 _log = structlog.get_logger()
@@ -145,6 +148,66 @@ def _impatient_connection() -> Any:  # noqa: ANN401 -- kombu is untyped
         "max_retries": 0,
     }
     return app.connection_for_write(transport_options=patience)
+
+
+#: What of Celery receives this process' messages: it alone knows the way to Flower.
+_consumer: Any = None
+
+
+@worker_ready.connect(weak=False)
+def _remember_consumer(sender: Any, **_: object) -> None:  # noqa: ANN401 -- Celery is untyped
+    global _consumer  # noqa: PLW0603 -- one a process
+    _consumer = sender
+
+
+def is_stopping() -> bool:
+    """Tells whether this worker has been asked to stop."""
+    asked = (celery.worker.state.should_stop, celery.worker.state.should_terminate)
+    # As Celery asks itself: an exit code of 0 is a yes.
+    return any(code is not None and code is not False for code in asked)
+
+
+class StepShown:
+    """A step that runs within another task's delivery, shown to Flower as the task that it is.
+
+    Celery's own events tell of messages; these have the same names and fields:
+    https://docs.celeryq.dev/en/stable/userguide/monitoring.html#task-events
+    """
+
+    def __init__(self, name: str, import_id: str, *, within: Any) -> None:  # noqa: ANN401 -- a Celery task
+        self.task_id = str(uuid4())
+        self._started = time.monotonic()
+        self._send(
+            "task-received",
+            name=name,
+            args=repr((import_id,)),
+            kwargs="{}",
+            root_id=within.request.root_id,
+            parent_id=within.request.id,
+            retries=0,
+            eta=None,
+            expires=None,
+        )
+        self._send("task-started")
+
+    def succeeded(self) -> None:
+        """The step ended well, or had ended before."""
+        self._send("task-succeeded", result="None", runtime=time.monotonic() - self._started)
+
+    def retried(self, error: TrunklineError) -> None:
+        """The attempt failed; the next one is another message with the same id."""
+        self._send("task-retried", exception=repr(error), traceback=str(error))
+
+    def failed(self, error: TrunklineError) -> None:
+        """The step failed for good."""
+        self._send("task-failed", exception=repr(error), traceback=str(error))
+
+    def _send(self, event: str, **fields: object) -> None:
+        dispatcher = None if _consumer is None else _consumer.event_dispatcher
+        if dispatcher is None or not dispatcher.enabled:
+            return
+        # Buffered: the worker's loop publishes what has come together since its last turn.
+        dispatcher.send(event, uuid=self.task_id, **fields)
 
 
 class Sender:

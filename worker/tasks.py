@@ -1,13 +1,18 @@
-"""Celery glue: one named task a step, one for its undo, the start of a chain, and the sweep.
+"""Celery glue: one named task a step, one for its undo, the start of a job, and the sweep.
 
-Start, resume after a crash, retry by an operator and rescue by the sweep are the same call: a chain
-from wherever the row's cursor stands. A task carries one job id and returns nothing; the row
-decides.
+Start, resume after a crash, retry by an operator and rescue by the sweep are the same message,
+``imports.start``: go on from wherever the row's cursor stands. While each step ends well, the
+worker goes on in the same delivery, and Flower is shown each step as the task it is. What has to
+wait goes through the broker: a retry is sent as the chain of the steps from that one on. A task
+carries one job id and returns nothing; the row decides.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,17 +20,26 @@ import celery
 import structlog
 
 from worker import metrics
-from worker.celery_app import BATCH_QUEUE, BROKER_ERRORS, QUEUE, app, queue_length
+from worker.celery_app import (
+    BATCH_QUEUE,
+    BROKER_ERRORS,
+    QUEUE,
+    StepShown,
+    app,
+    is_stopping,
+    queue_length,
+)
 from worker.checking import Opened
 from worker.db.batches import Batches
 from worker.db.claims import Claims
 from worker.db.engine import DATABASE_ERRORS, make_engine
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
+from worker.db.records import JobRecord
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
-from worker.domain.errors import TransientError, TrunklineError
-from worker.domain.job import PLANS, JobState
+from worker.domain.errors import InternalError, TransientError, TrunklineError
+from worker.domain.job import PLANS, JobState, StepName
 from worker.domain.values import NumberStatus, format_id, parse_id
 from worker.notifications import Courier
 from worker.pipeline import STEPS
@@ -142,30 +156,69 @@ def _make(step: Step) -> tuple[Any, Any]:
 
 #: Step → its task and its undo's task.
 TASKS: Final = {step.name: _make(step) for step in STEPS}
+_STEPS: Final = {step.name: step for step in STEPS}
 
 
-def _signatures(import_id: str) -> list[Any]:
-    """The chain from the cursor on, forwards or back; empty if the job is final."""
-    job = _worker()[0].jobs.get(_uuid(import_id))
+@dataclass(frozen=True, kw_only=True)
+class _Leg:
+    """One step of what is left of a job, forwards or back."""
+
+    name: StepName
+    undo: bool
+
+    @property
+    def task(self) -> Any:  # noqa: ANN401 -- a Celery task
+        return TASKS[self.name][self.undo]
+
+    def attempt(self, job_id: UUID) -> Outcome:
+        guard = _worker()[1]
+        step = _STEPS[self.name]
+        return guard.undo(step, job_id) if self.undo else guard.run(step, job_id)
+
+
+def _legs(job: JobRecord | None) -> list[_Leg]:
+    """What is left of a job from its cursor on; nothing if it is final."""
     if job is None or job.is_final or job.step is None:
         return []
     order = PLANS[job.kind]
     place = order.index(job.step)
-    queue = QUEUE if job.batch_id is None else BATCH_QUEUE
     if job.state is JobState.UNDOING:
-        names, way = reversed(order[: place + 1]), 1
-    else:
-        names, way = iter(order[place:]), 0
-    return [TASKS[name][way].si(import_id).set(queue=queue) for name in names]
+        return [_Leg(name=name, undo=True) for name in reversed(order[: place + 1])]
+    return [_Leg(name=name, undo=False) for name in order[place:]]
 
 
-def _send(import_id: str) -> None:
-    """Sends the chain of a job; if the broker is away the sweep does it later."""
-    signatures = _signatures(import_id)
-    if not signatures:
+def _queue(job: JobRecord) -> str:
+    return QUEUE if job.batch_id is None else BATCH_QUEUE
+
+
+def _send(import_id: str, *, queue: str | None = None) -> None:
+    """Asks some worker to go on with a job."""
+    if queue is None:
+        job = _worker()[0].jobs.get(_uuid(import_id))
+        if job is None or job.is_final:
+            return
+        queue = _queue(job)
+    with _or_sweep(import_id):
+        start.apply_async((import_id,), queue=queue)
+
+
+def _send_chain(import_id: str, *, first_id: str, after_seconds: float) -> None:
+    """Sends what is left of a job as a chain that begins after some seconds."""
+    job = _worker()[0].jobs.get(_uuid(import_id))
+    legs = _legs(job)
+    if job is None or not legs:
         return
-    try:
+    signatures = [leg.task.si(import_id).set(queue=_queue(job)) for leg in legs]
+    signatures[0].set(countdown=after_seconds, task_id=first_id)
+    with _or_sweep(import_id):
         celery.chain(*signatures).apply_async()
+
+
+@contextmanager
+def _or_sweep(import_id: str) -> Iterator[None]:
+    """Leaves a job whose message the broker does not take to the sweep."""
+    try:
+        yield
     except BROKER_ERRORS as error:
         _log.warning("broker unavailable, the sweep will send", error=type(error).__name__)
         _worker()[0].jobs.sending_failed([_uuid(import_id)])
@@ -191,10 +244,49 @@ def _feed_after(import_id: str) -> None:
         _log.warning("database unavailable", error=type(error).__name__)
 
 
-@app.task(name="imports.start")
-def start(import_id: str) -> None:
-    """Starts or resumes one job."""
-    _send(import_id)
+@app.task(name="imports.start", bind=True)
+def start(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
+    """Starts or resumes one job, and goes on while each step ends well.
+
+    Safe to repeat: yes, also concurrently; the guard lets one of them work.
+    """
+    try:
+        for leg in _legs(_worker()[0].jobs.get(_uuid(import_id))):
+            if is_stopping():
+                # A worker that shuts down ends the step at hand; the next is for another worker.
+                _send(import_id)
+                return
+            if not _take(leg, import_id, within=self):
+                return
+    except DATABASE_ERRORS as error:
+        # The row is as it was; the sweep goes on.
+        _log.warning("database unavailable", error=type(error).__name__)
+
+
+def _take(leg: _Leg, import_id: str, *, within: Any) -> bool:  # noqa: ANN401 -- a Celery task
+    """Does one step within another task's delivery; tells whether the next may start at once."""
+    shown = StepShown(leg.task.name, import_id, within=within)
+    try:
+        outcome = leg.attempt(_uuid(import_id))
+    except DATABASE_ERRORS:
+        shown.failed(InternalError("The database was unavailable; the sweep will go on."))
+        raise
+    match outcome:
+        case RetryIn(seconds=seconds, error=error):
+            shown.retried(error)
+            _send_chain(import_id, first_id=shown.task_id, after_seconds=seconds)
+            return False
+        case Failed(error=error, stuck=stuck):
+            shown.failed(error)
+            if not stuck:
+                _send(import_id)
+            return False
+    shown.succeeded()
+    if outcome is Next.END:
+        _feed_after(import_id)
+    elif outcome is Next.UNDO:
+        _send(import_id)
+    return outcome is Next.GO_ON
 
 
 @app.task(name="numbers.check")
