@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final
 from uuid import UUID
 
@@ -45,7 +46,7 @@ from worker.notifications import Courier
 from worker.pipeline import STEPS
 from worker.settings import load
 from worker.steps._core import Runtime, Step
-from worker.steps._guard import Failed, Guard, Next, Outcome, RetryIn
+from worker.steps._guard import Failed, Guard, Held, Next, Outcome, RetryIn
 
 _log = structlog.get_logger()
 
@@ -170,10 +171,20 @@ class _Leg:
     def task(self) -> Any:  # noqa: ANN401 -- a Celery task
         return TASKS[self.name][self.undo]
 
-    def attempt(self, job_id: UUID) -> Outcome:
+    def attempt(self, job_id: UUID, *, held: Held | None, then: _Leg | None) -> Outcome:
+        """Does it once; ``held`` is its claim if it has one, ``then`` what comes next."""
         guard = _worker()[1]
         step = _STEPS[self.name]
-        return guard.undo(step, job_id) if self.undo else guard.run(step, job_id)
+        if self.undo:
+            return guard.undo(step, job_id)
+        # A worker that shuts down ends the step at hand; the next is for another worker.
+        may_go_on = then is not None and not then.undo
+        return guard.run(
+            step,
+            job_id,
+            held=held,
+            then=lambda: _STEPS[then.name] if may_go_on and then and not is_stopping() else None,
+        )
 
 
 def _legs(job: JobRecord | None) -> list[_Leg]:
@@ -251,23 +262,33 @@ def start(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
     Safe to repeat: yes, also concurrently; the guard lets one of them work.
     """
     try:
-        for leg in _legs(_worker()[0].jobs.get(_uuid(import_id))):
-            if is_stopping():
-                # A worker that shuts down ends the step at hand; the next is for another worker.
+        legs = _legs(_worker()[0].jobs.get(_uuid(import_id)))
+        held: Held | None = None
+        for leg, then in zip_longest(legs, legs[1:]):
+            if held is None and is_stopping():
                 _send(import_id)
                 return
-            if not _take(leg, import_id, within=self):
+            outcome = _take(leg, import_id, held=held, then=then, within=self)
+            if outcome is not Next.GO_ON and not isinstance(outcome, Held):
                 return
+            held = outcome if isinstance(outcome, Held) else None
     except DATABASE_ERRORS as error:
         # The row is as it was; the sweep goes on.
         _log.warning("database unavailable", error=type(error).__name__)
 
 
-def _take(leg: _Leg, import_id: str, *, within: Any) -> bool:  # noqa: ANN401 -- a Celery task
-    """Does one step within another task's delivery; tells whether the next may start at once."""
+def _take(
+    leg: _Leg,
+    import_id: str,
+    *,
+    held: Held | None,
+    then: _Leg | None,
+    within: Any,  # noqa: ANN401 -- a Celery task
+) -> Outcome:
+    """Does one step within another task's delivery, and sends what has to go through the broker."""
     shown = StepShown(leg.task.name, import_id, within=within)
     try:
-        outcome = leg.attempt(_uuid(import_id))
+        outcome = leg.attempt(_uuid(import_id), held=held, then=then)
     except DATABASE_ERRORS:
         shown.failed(InternalError("The database was unavailable; the sweep will go on."))
         raise
@@ -275,18 +296,17 @@ def _take(leg: _Leg, import_id: str, *, within: Any) -> bool:  # noqa: ANN401 --
         case RetryIn(seconds=seconds, error=error):
             shown.retried(error)
             _send_chain(import_id, first_id=shown.task_id, after_seconds=seconds)
-            return False
         case Failed(error=error, stuck=stuck):
             shown.failed(error)
             if not stuck:
                 _send(import_id)
-            return False
-    shown.succeeded()
-    if outcome is Next.END:
-        _feed_after(import_id)
-    elif outcome is Next.UNDO:
-        _send(import_id)
-    return outcome is Next.GO_ON
+        case _:
+            shown.succeeded()
+            if outcome is Next.END:
+                _feed_after(import_id)
+            elif outcome is Next.UNDO:
+                _send(import_id)
+    return outcome
 
 
 @app.task(name="numbers.check")

@@ -48,7 +48,7 @@ def test_each_step_is_a_task_with_a_time_of_its_own(rig: Rig, flower: httpx.Clie
     tasks = _tasks(flower, import_id)
     start = tasks["imports.start"]
     assert tasks["imports.route_number"]["runtime"] >= 0.7
-    assert tasks["imports.validate_credentials"]["runtime"] < 0.7
+    assert tasks["imports.validate_credentials"]["runtime"] <= start["runtime"] - 0.7
     assert start["runtime"] >= sum(tasks[step]["runtime"] for step in steps)
     assert {tasks[step]["root_id"] for step in steps} == {start["uuid"]}
 

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, and_, case, func, literal, select, tuple_, update
+from sqlalchemy import Connection, Engine, Text, Uuid, and_, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
+from worker.db.engine import one_statement
 from worker.db.models import Agent, Credential, ImportJob, JobStep, ProviderLimit
 from worker.db.moves import (
     CLOSED,
@@ -29,6 +30,7 @@ from worker.db.moves import (
     update_job,
     update_step,
 )
+from worker.db.onward import begin_step_of, go_on
 from worker.db.records import Claim, JobRecord, NoClaim, read_job
 from worker.domain.errors import LeaseLost, TrunklineError
 from worker.domain.job import PLANS, JobState, StepName, StepState
@@ -42,6 +44,7 @@ class Claims:
 
     def __init__(self, engine: Engine, *, resend_after_seconds: float) -> None:
         self._engine = engine
+        self._single = one_statement(engine)
         self._resend_after = resend_after_seconds
         self._moves = Moves(resend_after_seconds=resend_after_seconds)
 
@@ -200,24 +203,8 @@ class Claims:
                 )
             )
         else:
-            begun = insert(JobStep).values(
-                job_id=job.id,
-                step=claim.step,
-                state=StepState.RUNNING,
-                attempts=1,
-                started_at=NOW,
-            )
             connection.execute(
-                begun.on_conflict_do_update(
-                    index_elements=["job_id", "step"],
-                    set_={
-                        "state": StepState.RUNNING,
-                        "attempts": JobStep.attempts + 1,
-                        # A step that came from an earlier job begins now.
-                        "started_at": case((JobStep.attempts == 0, NOW), else_=JobStep.started_at),
-                        "finished_at": None,
-                    },
-                )
+                begin_step_of(select(literal(job.id, Uuid), literal(claim.step, Text)))
             )
         return Claim(**{**vars(claim), "fence": fence})
 
@@ -225,7 +212,7 @@ class Claims:
         self, held: Sequence[tuple[UUID, int]], *, lease_seconds: float
     ) -> set[tuple[UUID, int]]:
         """Extends the leases of a living worker; returns the (job, fence) that are still its."""
-        with self._engine.begin() as connection:
+        with self._single.connect() as connection:
             rows = connection.execute(
                 update(ImportJob)
                 .where(
@@ -245,7 +232,7 @@ class Claims:
         Raises:
             LeaseLost: the claim is no longer the latest.
         """
-        with self._engine.begin() as connection:
+        with self._single.connect() as connection:
             written = connection.execute(
                 update_step(claim.job.id, claim.step)
                 .where(
@@ -261,6 +248,33 @@ class Claims:
                 raise LeaseLost
 
     # Ending an attempt
+
+    def go_on(
+        self,
+        claim: Claim,
+        *,
+        output: Mapping[str, Any],
+        sealed: bytes | None,
+        to: StepName,
+        attempts: int,
+        lease_seconds: float,
+    ) -> Claim | None:
+        """Writes what the step found and claims the next one at once, in one statement.
+
+        None, and nothing was written, if anything stands in the way: ``finish_step`` tells what.
+        ``attempts`` is how many the next step's policy allows.
+        """
+        lease = timedelta(seconds=lease_seconds)
+        with self._single.connect() as connection:
+            return go_on(
+                connection,
+                claim,
+                output=output,
+                sealed=sealed,
+                to=to,
+                attempts=attempts,
+                lease=lease,
+            )
 
     def finish_step(
         self, claim: Claim, *, output: Mapping[str, Any], sealed: bytes | None
@@ -379,7 +393,7 @@ class Claims:
         limited = insert(ProviderLimit).values(
             provider=provider, account_ref=account_ref, until=in_seconds(seconds)
         )
-        with self._engine.begin() as connection:
+        with self._single.connect() as connection:
             connection.execute(
                 limited.on_conflict_do_update(
                     index_elements=["provider", "account_ref"],

@@ -225,7 +225,8 @@ def lock_job(connection: Connection, job_id: UUID) -> tuple[JobRecord, datetime]
 def steps_of(connection: Connection, job_id: UUID) -> dict[StepName, StepRecord]:
     """Returns a job's steps that have begun."""
     rows = connection.execute(select(JobStep.__table__).where(JobStep.job_id == job_id))
-    return {record.step: record for record in map(read_step, rows)}
+    records = (read_step(row._asdict()) for row in rows)
+    return {record.step: record for record in records}
 
 
 #: What a job that has come to its end no longer has.

@@ -226,12 +226,11 @@ def with_values(job: JobRecord, **values: Any) -> JobRecord:  # noqa: ANN401 -- 
     return JobRecord(**{**vars(job), **values})
 
 
-def read_step(row: Row[Any]) -> StepRecord:
+def read_step(row: Mapping[str, Any]) -> StepRecord:
     """Reads a row of job_steps."""
-    values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's documented accessor
-    del values["job_id"]
+    values = {name: row[name] for name in StepRecord.__dataclass_fields__}
     return StepRecord(
-        **{**values, "step": StepName(row.step), "state": StepState(row.state)},
+        **{**values, "step": StepName(row["step"]), "state": StepState(row["state"])},
     )
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, Select, delete, exc, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from worker.db.engine import one_statement
 from worker.db.members import hold_named
 from worker.db.models import Credential, ImportJob, JobStep, PhoneNumber
 from worker.db.moves import (
@@ -91,6 +92,7 @@ class JobRepository:
 
     def __init__(self, engine: Engine, *, resend_after_seconds: float) -> None:
         self._engine = engine
+        self._single = one_statement(engine)
         self._resend_after = resend_after_seconds
         self._moves = Moves(resend_after_seconds=resend_after_seconds)
 
@@ -98,7 +100,7 @@ class JobRepository:
 
     def get(self, job_id: UUID) -> JobRecord | None:
         """Returns a job with its steps."""
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             row = connection.execute(
                 select(ImportJob.__table__).where(ImportJob.id == job_id)
             ).first()
@@ -110,7 +112,7 @@ class JobRepository:
     def version(self, job_id: UUID) -> tuple[int, JobState] | None:
         """Returns what a waiting caller watches: the version and the state."""
         query = select(ImportJob.version, ImportJob.state).where(ImportJob.id == job_id)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             row = connection.execute(query).first()
             return None if row is None else (row.version, JobState(row.state))
 
@@ -119,7 +121,7 @@ class JobRepository:
         query = select(ImportJob.id).where(
             ImportJob.organization_id == organization_id, ImportJob.idempotency_key == key
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             job_id = connection.execute(query).scalar()
         return None if job_id is None else self.get(job_id)
 
@@ -128,7 +130,7 @@ class JobRepository:
         query = select(ImportJob.id).where(
             ImportJob.phone_number_id == number_id, ImportJob.state.in_(OPEN)
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             job_id = connection.execute(query).scalar()
         return None if job_id is None else self.get(job_id)
 
@@ -160,7 +162,7 @@ class JobRepository:
             query = query.where(ImportJob.batch_id == batch_id)
         if e164 is not None:
             query = query.where(ImportJob.e164 == e164)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             rows = connection.execute(query.order_by(ImportJob.id.desc()).limit(limit))
             return [read_job(row, {}) for row in rows]
 
@@ -178,7 +180,7 @@ class JobRepository:
             .order_by(ImportJob.id.desc())
             .limit(1)
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return connection.execute(query).scalar()
 
     def count_stuck(self) -> dict[str, int]:
@@ -188,7 +190,7 @@ class JobRepository:
             .where(ImportJob.state.in_(OPEN), ImportJob.state == JobState.STUCK)
             .group_by(ImportJob.kind)
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return {row.kind: row.jobs for row in connection.execute(query)}
 
     # Submitting

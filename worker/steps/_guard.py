@@ -29,7 +29,7 @@ from worker.domain.errors import (
     UndoFailed,
 )
 from worker.domain.job import Retry
-from worker.steps._core import UNDO, Context, Runtime, Step
+from worker.steps._core import UNDO, Context, Done, Runtime, Step
 from worker.steps._leases import Leases
 
 _log = structlog.get_logger()
@@ -68,7 +68,15 @@ class Failed:
     stuck: bool
 
 
-Outcome = Next | RetryIn | Failed
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """The step is done, and the next one is claimed already: go on with it at once."""
+
+    claim: Claim
+    granted_at: float
+
+
+Outcome = Next | Held | RetryIn | Failed
 
 
 class Guard:
@@ -84,25 +92,57 @@ class Guard:
             heartbeat_seconds=settings.heartbeat_seconds,
         )
 
-    def run(self, step: Step, job_id: UUID) -> Outcome:
-        """Does one attempt at a step.
+    def run(
+        self,
+        step: Step,
+        job_id: UUID,
+        *,
+        held: Held | None = None,
+        then: Callable[[], Step | None] = lambda: None,
+    ) -> Outcome:
+        """Does one attempt at a step, which the one before it may have claimed already.
+
+        ``then`` says, once the step is done, which one to claim in its turn.
 
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
-        granted_at = time.monotonic()
-        claim = self._runtime.claims.begin_step(
-            job_id, step.name, attempts=step.retry.attempts, lease_seconds=self._lease_seconds
+        granted_at = time.monotonic() if held is None else held.granted_at
+        claim = (
+            self._runtime.claims.begin_step(
+                job_id, step.name, attempts=step.retry.attempts, lease_seconds=self._lease_seconds
+            )
+            if held is None
+            else held.claim
         )
         if isinstance(claim, NoClaim):
             return _NO_CLAIM[claim]
 
-        def work(ctx: Context) -> Next:
+        def work(ctx: Context) -> Next | Held:
             done = step.run(ctx)
             sealed = None if done.secret is None else self._runtime.vault.seal(done.secret)
-            following = self._runtime.claims.finish_step(claim, output=done.output, sealed=sealed)
-            return Next.GO_ON if following is not None else self._after_last(job_id)
+            following = then()
+            if following is not None:
+                going = self._go_on(claim, done, sealed, following)
+                if going is not None:
+                    return going
+            after = self._runtime.claims.finish_step(claim, output=done.output, sealed=sealed)
+            return Next.GO_ON if after is not None else self._after_last(job_id)
 
         return self._attempt(claim, granted_at, work, step.retry)
+
+    def _go_on(
+        self, claim: Claim, done: Done, sealed: bytes | None, following: Step
+    ) -> Held | None:
+        granted_at = time.monotonic()
+        claimed = self._runtime.claims.go_on(
+            claim,
+            output=done.output,
+            sealed=sealed,
+            to=following.name,
+            attempts=following.retry.attempts,
+            lease_seconds=self._lease_seconds,
+        )
+        return None if claimed is None else Held(claim=claimed, granted_at=granted_at)
 
     def undo(self, step: Step, job_id: UUID) -> Outcome:
         """Does one attempt at undoing a step.
@@ -129,7 +169,7 @@ class Guard:
         return Next.UNDO if job is not None and not job.is_final else Next.END
 
     def _attempt(  # noqa: PLR0911 -- one line an ending
-        self, claim: Claim, granted_at: float, work: Callable[[Context], Next], retry: Retry
+        self, claim: Claim, granted_at: float, work: Callable[[Context], Next | Held], retry: Retry
     ) -> Outcome:
         with (
             self._leases.hold(claim, granted_at=granted_at) as lease,

@@ -1,0 +1,180 @@
+"""One statement ends a step and claims the next; whatever hinders it makes it change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event
+from uuid_utils.compat import uuid7
+
+from tests.integration.db.conftest import Bench
+from worker.db.records import Claim, NewChange, NoClaim
+from worker.domain.errors import LeaseLost
+from worker.domain.job import JobKind, JobState, StepName, StepState
+
+FIRST, SECOND, THIRD, *_, LAST = StepName
+AtOnce = Callable[[int, Callable[[int], Any]], list[Any]]
+#: What the two ways of going on may differ in: the clock, and how often the row was written.
+_TIMES = {
+    "lease_until",
+    "due_at",
+    "updated_at",
+    "started_at",
+    "created_at",
+    "finished_at",
+    "sent_at",
+}
+
+
+def _go_on(bench: Bench, claim: Claim, to: StepName = SECOND) -> Claim | None:
+    return bench.claims.go_on(
+        claim, output={"found": 1}, sealed=b"s", to=to, attempts=3, lease_seconds=30
+    )
+
+
+def _rows(bench: Bench, job_id: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    (job,) = bench.sql("SELECT * FROM import_jobs WHERE id = :id", id=job_id)
+    steps = bench.sql("SELECT * FROM job_steps WHERE job_id = :id ORDER BY step", id=job_id)
+    keep = {"id", "job_id", "phone_number_id", "version", "sealed", *_TIMES}
+    return (
+        {name: value for name, value in job._mapping.items() if name not in keep | {"e164"}},
+        [{k: v for k, v in step._mapping.items() if k not in keep} for step in steps],
+    )
+
+
+def test_going_on_leaves_what_ending_a_step_and_claiming_the_next_leave(bench: Bench) -> None:
+    at_once, one_by_one = bench.submit(), bench.submit("+14155550101")
+    first, other = bench.begin(at_once, FIRST), bench.begin(one_by_one, FIRST)
+    for claim in (first, other):
+        bench.claims.record_objects(claim, {"trunk": "TK1"})
+    following = _go_on(bench, first)
+    assert following is not None
+    bench.claims.finish_step(other, output={"found": 1}, sealed=b"s")
+    expected = bench.begin(one_by_one, SECOND)
+    assert _rows(bench, at_once) == _rows(bench, one_by_one)
+    assert following.job == bench.get(at_once)
+    same = {"fence", "attempt", "undo", "step", "credential_sealed", "agent_dispatch_name"}
+    assert {name: getattr(following, name) for name in same} == {
+        name: getattr(expected, name) for name in same
+    }
+    assert following.job.steps[FIRST].objects == {"trunk": "TK1"}
+
+
+def test_a_whole_import_goes_on_to_its_last_step(bench: Bench) -> None:
+    job_id = bench.submit()
+    claim: Claim | None = bench.begin(job_id, FIRST)
+    for step in tuple(StepName)[1:]:
+        assert claim is not None
+        claim = _go_on(bench, claim, step)
+    assert claim is not None
+    assert claim.step is LAST
+    assert bench.finish(claim) is None
+    job = bench.get(job_id)
+    assert job.state is JobState.ACTIVE
+    assert {step.attempts for step in job.steps.values()} == {1}
+
+
+def _cancel(bench: Bench, claim: Claim) -> None:
+    bench.jobs.cancel(claim.job.id)
+
+
+def _limit(bench: Bench, _claim: Claim) -> None:
+    bench.claims.limit_account("twilio", "AC1", seconds=60)
+
+
+def _use_up(bench: Bench, claim: Claim) -> None:
+    bench.sql(
+        "INSERT INTO job_steps (job_id, step, state, attempts) VALUES (:id, :step, 'running', 3)",
+        id=claim.job.id,
+        step=SECOND,
+    )
+
+
+def _take_over(bench: Bench, claim: Claim) -> None:
+    bench.expire_lease(claim.job.id)
+    bench.begin(claim.job.id, FIRST)
+
+
+def _turn_round(bench: Bench, claim: Claim) -> None:
+    bench.expire_lease(claim.job.id)
+    bench.jobs.cancel(claim.job.id)
+
+
+@pytest.mark.parametrize("hinder", [_cancel, _limit, _use_up, _take_over, _turn_round])
+def test_what_hinders_a_job_leaves_it_as_it_is(
+    bench: Bench, hinder: Callable[[Bench, Claim], None]
+) -> None:
+    claim = bench.begin(bench.submit(), FIRST)
+    hinder(bench, claim)
+    before = _rows(bench, claim.job.id)
+    assert _go_on(bench, claim) is None
+    assert _rows(bench, claim.job.id) == before
+
+
+def test_after_a_cancellation_the_long_way_turns_the_job_round(bench: Bench) -> None:
+    claim = bench.begin(bench.submit(), FIRST)
+    _cancel(bench, claim)
+    assert _go_on(bench, claim) is None
+    assert bench.finish(claim) is None
+    assert bench.get(claim.job.id).state is JobState.UNDOING
+
+
+def test_a_rate_limit_lets_the_step_end_and_the_next_one_wait(bench: Bench) -> None:
+    claim = bench.begin(bench.submit(), FIRST)
+    _limit(bench, claim)
+    assert _go_on(bench, claim) is None
+    assert bench.finish(claim) is SECOND
+    job_id = claim.job.id
+    assert bench.claims.begin_step(job_id, SECOND, attempts=3, lease_seconds=1) is NoClaim.NOT_OURS
+    job = bench.get(job_id)
+    assert (job.step, set(job.steps)) == (SECOND, {FIRST})
+
+
+def test_a_claim_goes_on_once(bench: Bench, at_once: AtOnce) -> None:
+    claim = bench.begin(bench.submit(), FIRST)
+    results = at_once(8, lambda _: _go_on(bench, claim))
+    assert sum(isinstance(result, Claim) for result in results) == 1
+    assert results.count(None) == 7
+    assert bench.get(claim.job.id).steps[SECOND].attempts == 1
+    with pytest.raises(LeaseLost):
+        bench.finish(claim)
+
+
+def _repair(bench: Bench, number_id: UUID) -> UUID:
+    change = NewChange(
+        id=uuid7(),
+        kind=JobKind.REPAIR,
+        organization_id=bench.organization_id,
+        api_key_id=None,
+        phone_number_id=number_id,
+    )
+    bench.jobs.submit_change(change)
+    return change.id
+
+
+def test_a_step_that_a_repair_took_over_begins_anew(bench: Bench) -> None:
+    number_id = bench.activate().phone_number_id
+    assert number_id is not None
+    claim = bench.begin(_repair(bench, number_id), FIRST)
+    assert claim.job.steps[SECOND].attempts == 0
+    following = _go_on(bench, claim)
+    assert following is not None
+    assert (following.attempt, following.job.steps[SECOND].state) == (1, StepState.RUNNING)
+    # What the import made is still known.
+    assert following.job.steps[SECOND].objects == {f"{SECOND}_object": f"{SECOND}-1"}
+    assert following.job.steps[SECOND].started_at > claim.job.created_at
+
+
+def test_going_on_is_one_statement(bench: Bench) -> None:
+    claim = bench.begin(bench.submit(), FIRST)
+    sent: list[str] = []
+    event.listen(
+        bench.engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, statement, *_: sent.append(statement),
+    )
+    assert _go_on(bench, claim) is not None
+    assert len(sent) == 1
