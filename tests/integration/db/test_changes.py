@@ -200,6 +200,39 @@ def test_a_failed_change_is_checked_soon_and_can_be_retried(bench: Bench) -> Non
     assert bench.get(job_id).state is JobState.ACTIVE
 
 
+def fail_after_activation(bench: Bench, job_id: UUID, kind: JobKind) -> None:
+    """Lets every worker die between the writing down of the number and the end of the step."""
+    *earlier, last = PLANS[kind]
+    for step in earlier:
+        bench.finish(bench.begin(job_id, step))
+    for _ in range(3):
+        claim = bench.begin(job_id, last)
+        bench.numbers.activate(job_id, fence=claim.fence, check_in=None)
+        bench.expire_lease(job_id)
+    refused = bench.claims.begin_step(job_id, last, attempts=3, lease_seconds=30)
+    assert refused is NoClaim.UNDOING
+    assert bench.get(job_id).state is JobState.FAILED
+
+
+@pytest.mark.parametrize("kind", [JobKind.REPAIR, JobKind.REBIND])
+def test_a_change_that_failed_after_its_last_write_keeps_what_it_knows_when_retried(
+    bench: Bench, kind: JobKind
+) -> None:
+    imported = bench.activate()
+    failed = change(bench, imported, kind)
+    fail_after_activation(bench, failed, kind)
+    bench.jobs.retry(failed)
+    queued = bench.get(failed)
+    assert {step.state for step in queued.steps.values()} == {StepState.WAITING}
+    assert {step.attempts for step in queued.steps.values()} == {0}
+    run_all(bench, failed, kind)
+    release = bench.get(change(bench, imported, JobKind.RELEASE))
+    for step in StepName:
+        assert release.steps[step].objects == {f"{step}_object": f"{step}-1"}
+    assert release.steps[StepName.CHECK_OWNERSHIP].sealed is not None
+    assert undo_all(bench, release.id) == list(reversed(StepName))
+
+
 def test_a_failed_change_cannot_be_retried_beside_another_or_after_the_release(
     bench: Bench,
 ) -> None:
