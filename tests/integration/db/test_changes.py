@@ -18,6 +18,7 @@ from worker.db.records import Claim, JobRecord, NewChange, NoClaim
 from worker.domain.errors import (
     InternalError,
     InvalidState,
+    LiveKitUnavailable,
     NotFound,
     NumberAlreadyImported,
     NumberBusy,
@@ -225,12 +226,38 @@ def test_a_change_that_failed_after_its_last_write_keeps_what_it_knows_when_retr
     queued = bench.get(failed)
     assert {step.state for step in queued.steps.values()} == {StepState.WAITING}
     assert {step.attempts for step in queued.steps.values()} == {0}
+    of_import = imported.steps[StepName.CHECK_OWNERSHIP].sealed
+    if kind is JobKind.REBIND:  # a repair reads the routing anew
+        assert queued.steps[StepName.CHECK_OWNERSHIP].sealed == of_import
     run_all(bench, failed, kind)
     release = bench.get(change(bench, imported, JobKind.RELEASE))
     for step in StepName:
         assert release.steps[step].objects == {f"{step}_object": f"{step}-1"}
-    assert release.steps[StepName.CHECK_OWNERSHIP].sealed is not None
     assert undo_all(bench, release.id) == list(reversed(StepName))
+
+
+@pytest.mark.parametrize("again", ["retry", "another"])
+def test_a_change_waits_while_a_lost_write_of_the_one_before_may_still_land(
+    bench: Bench, again: str
+) -> None:
+    imported = bench.activate()
+    failed = change(bench, imported, JobKind.REBIND)
+    step = StepName.CREATE_DISPATCH_RULE
+    lost = LiveKitUnavailable(outcome_unknown=True)
+    bench.claims.fail(bench.begin(failed, step), lost, settle=60)
+    if again == "retry":
+        bench.jobs.retry(failed)
+        job_id = failed
+    else:
+        job_id = change(bench, imported, JobKind.REBIND)
+    refused = bench.claims.begin_step(job_id, step, attempts=3, lease_seconds=30)
+    assert refused is NoClaim.NOT_OURS
+    assert bench.get(job_id).steps[step].attempts == 0
+    bench.sql("UPDATE job_steps SET unsettled_until = now()")
+    bench.make_due(job_id)
+    assert bench.jobs.take_due(limit=9, queue_is_short=False) == [job_id]
+    run_all(bench, job_id, JobKind.REBIND)
+    assert bench.get(job_id).state is JobState.ACTIVE
 
 
 def test_a_failed_change_cannot_be_retried_beside_another_or_after_the_release(
