@@ -54,7 +54,8 @@ class Claims:
         """Claims a step: counts the attempt and takes the lease, before any work.
 
         ``attempts`` is how many the step's policy allows; a job that has used them up (its worker
-        died each time) is sent to be undone.
+        died each time) is sent to be undone. While a write of the step may still land, of an
+        earlier attempt or of the change before, nobody looks what is there.
         """
         with self._engine.begin() as connection:
             found = self._lock(connection, job_id)
@@ -72,8 +73,9 @@ class Claims:
                 return NoClaim.UNDOING
             if job.next_attempt_at is not None and job.next_attempt_at > now + _EARLY:
                 return NoClaim.NOT_OURS
-            if limited_for is not None:
-                self._moves.postpone(connection, job, limited_for, by_sweep=True)
+            wait = max(limited_for, _unsettled_for(job, step, now))
+            if wait > 0:
+                self._moves.postpone(connection, job, wait, by_sweep=True)
                 return NoClaim.NOT_OURS
             used = job.steps[step].attempts if step in job.steps else 0
             if used >= attempts:
@@ -98,7 +100,10 @@ class Claims:
     def begin_undo(  # noqa: PLR0911 -- as begin_step
         self, job_id: UUID, step: StepName, *, attempts: int, lease_seconds: float
     ) -> Claim | NoClaim:
-        """Claims the undo of a step; waits while a write of the step may still land."""
+        """Claims the undo of a step.
+
+        It waits, as begin_step does, while a write of the step may still land.
+        """
         with self._engine.begin() as connection:
             found = self._lock(connection, job_id)
             if found is None:
@@ -112,16 +117,11 @@ class Claims:
                 return NoClaim.NOT_OURS
             if job.next_attempt_at is not None and job.next_attempt_at > now + _EARLY:
                 return NoClaim.NOT_OURS
-            record = job.steps[step]
-            wait = max(
-                limited_for or 0.0,
-                0.0
-                if record.unsettled_until is None
-                else (record.unsettled_until - now).total_seconds(),
-            )
+            wait = max(limited_for, _unsettled_for(job, step, now))
             if wait > 0:
                 self._moves.postpone(connection, job, wait, by_sweep=True)
                 return NoClaim.NOT_OURS
+            record = job.steps[step]
             if record.undo_attempts >= attempts:
                 self._moves.stick(connection, job, step, "undo_failed", record.error_message or "")
                 return NoClaim.NOT_OURS
@@ -143,8 +143,11 @@ class Claims:
 
     def _lock(
         self, connection: Connection, job_id: UUID
-    ) -> tuple[JobRecord, tuple[bytes, str | None, str | None], float | None, datetime] | None:
-        """Locks a job; also returns its credential and agents, its rate limit, and the time."""
+    ) -> tuple[JobRecord, tuple[bytes, str | None, str | None], float, datetime] | None:
+        """Locks a job; also returns its credential and agents, its rate limit, and the time.
+
+        The limit is in seconds from now; 0 if there is none.
+        """
         query = (
             select(
                 ImportJob.__table__,
@@ -170,9 +173,9 @@ class Claims:
         row = connection.execute(query).first()
         if row is None:
             return None
-        limited_for = None
-        if row.limited_until is not None and row.limited_until > row.now:
-            limited_for = (row.limited_until - row.now).total_seconds()
+        limited_for = 0.0
+        if row.limited_until is not None:
+            limited_for = max(0.0, (row.limited_until - row.now).total_seconds())
         job = read_job(row, steps_of(connection, job_id))
         names = (row.credential_sealed, row.dispatch_name, row.fallback_name)
         return job, names, limited_for, row.now
@@ -424,6 +427,12 @@ class Claims:
                 error_code=error.code, error_message=error.message, **values
             )
         )
+
+
+def _unsettled_for(job: JobRecord, step: StepName, now: datetime) -> float:
+    """For how many seconds a lost write of a step may still land; 0 if there is none."""
+    until = job.steps[step].unsettled_until if step in job.steps else None
+    return 0.0 if until is None else max(0.0, (until - now).total_seconds())
 
 
 def _exhausted(job: JobRecord, step: StepName) -> tuple[StepName, str, str]:

@@ -292,6 +292,22 @@ def copy_steps(connection: Connection, job_id: UUID, *, of: UUID, state: StepSta
     )
 
 
+def reset_steps(connection: Connection, job_id: UUID) -> None:
+    """Lets a job begin anew with what its own steps left: ids, outputs and secrets."""
+    connection.execute(
+        update(JobStep)
+        .where(JobStep.job_id == job_id)
+        .values(
+            state=StepState.WAITING,
+            attempts=0,
+            undo_attempts=0,
+            error_code=None,
+            error_message=None,
+            finished_at=None,
+        )
+    )
+
+
 def _keep_steps(connection: Connection, job: JobRecord) -> None:
     """Gives what a change made before it failed to the job that the next one begins with.
 

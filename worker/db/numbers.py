@@ -96,37 +96,54 @@ class Numbers:
         """
         due = None if check_in is None else _NOW + timedelta(seconds=check_in)
         with self._engine.begin() as connection:
-            written = connection.execute(
-                update(PhoneNumber)
-                .where(
-                    ImportJob.id == job_id,
-                    ImportJob.fence == fence,
-                    ImportJob.lease_until.is_not(None),
-                    PhoneNumber.id == ImportJob.phone_number_id,
-                )
-                .values(
-                    status=NumberStatus.ACTIVE,
-                    job_id=job_id,
-                    check_due_at=due,
-                    diagnosis=None,
-                    updated_at=_NOW,
-                    **facts,
-                )
+            self._write(
+                connection,
+                job_id,
+                fence,
+                status=NumberStatus.ACTIVE,
+                job_id=job_id,
+                check_due_at=due,
+                diagnosis=None,
+                **facts,
             )
-            if written.rowcount == 0:
-                raise LeaseLost
 
-    def deactivate(self, number_id: UUID) -> None:
+    def deactivate(self, import_id: UUID, *, fence: int) -> None:
         """Turns an active number back into a claim of its import, which is being undone.
+
+        Raises:
+            LeaseLost: the claim with this fence is no longer the latest; nothing was written.
 
         Safe to repeat: yes.
         """
         with self._engine.begin() as connection:
-            connection.execute(
-                update(PhoneNumber)
-                .where(PhoneNumber.id == number_id)
-                .values(updated_at=_NOW, status=NumberStatus.PENDING, job_id=None)
+            self._write(connection, import_id, fence, status=NumberStatus.PENDING, job_id=None)
+
+    @staticmethod
+    def _write(
+        connection: Connection,
+        claimed: UUID,
+        fence: int,
+        **values: Any,  # noqa: ANN401 -- columns
+    ) -> None:
+        """Changes the number of a claimed job; LeaseLost if it was claimed since."""
+        # Locked: nobody claims the job between the look at its fence and the write.
+        job = (
+            select(ImportJob.phone_number_id)
+            .where(
+                ImportJob.id == claimed,
+                ImportJob.fence == fence,
+                ImportJob.lease_until.is_not(None),
             )
+            .with_for_update(read=True)
+            .cte("job")
+        )
+        written = connection.execute(
+            update(PhoneNumber)
+            .where(PhoneNumber.id == job.c.phone_number_id)
+            .values(updated_at=_NOW, **values)
+        )
+        if written.rowcount == 0:
+            raise LeaseLost
 
     def taken(self, e164s: Sequence[str]) -> set[str]:
         """Returns which of these numbers are imported or being imported, by whomever."""

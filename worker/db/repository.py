@@ -25,6 +25,7 @@ from worker.db.moves import (
     in_seconds,
     is_leased,
     lock_job,
+    reset_steps,
     steps_of,
     update_job,
 )
@@ -415,8 +416,8 @@ class JobRepository:
                 )
             self._hold_credential(connection, job.credential_id)
             _hold_named(connection, job)
-            connection.execute(delete(JobStep).where(JobStep.job_id == job.id))
             if job.kind is JobKind.IMPORT:
+                connection.execute(delete(JobStep).where(JobStep.job_id == job.id))
                 self._claim_number(connection, job)
             else:
                 self._begin_anew(connection, job)
@@ -437,9 +438,14 @@ class JobRepository:
     def _begin_anew(self, connection: Connection, job: JobRecord) -> None:
         """Gives a change that failed what the number is by now: a repair sets that up again."""
         number = self._lock_active(connection, job.phone_number_id)
+        last = number.job_id or number.import_id
+        if last == job.id:
+            # It failed after its last write: what the number is, is what this job left.
+            reset_steps(connection, job.id)
+            return
         if job.kind is JobKind.REBIND and number.updated_at > job.created_at:
             raise InvalidState("The number was changed since. Send this change again instead.")
-        last = number.job_id or number.import_id
+        connection.execute(delete(JobStep).where(JobStep.job_id == job.id))
         copy_steps(connection, job.id, of=last, state=StepState.WAITING)
         if job.kind is JobKind.REPAIR:
             columns = ("request", "sealed", "notify")

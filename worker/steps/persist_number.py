@@ -40,9 +40,8 @@ def check_delay(seconds: float) -> float | None:
 
 def undo(ctx: Context) -> None:
     """Turns the number back into a claim, removed when the job ends; a release keeps it."""
-    assert ctx.claim.job.phone_number_id is not None, "submit claims a number"
     if ctx.claim.job.kind is JobKind.IMPORT:
-        ctx.runtime.numbers.deactivate(ctx.claim.job.phone_number_id)
+        ctx.runtime.numbers.deactivate(ctx.claim.job.id, fence=ctx.claim.fence)
 
 
 STEP = Step(name=StepName.PERSIST_NUMBER, run=run, undo=undo)

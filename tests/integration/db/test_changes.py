@@ -18,6 +18,7 @@ from worker.db.records import Claim, JobRecord, NewChange, NoClaim
 from worker.domain.errors import (
     InternalError,
     InvalidState,
+    LiveKitUnavailable,
     NotFound,
     NumberAlreadyImported,
     NumberBusy,
@@ -197,6 +198,65 @@ def test_a_failed_change_is_checked_soon_and_can_be_retried(bench: Bench) -> Non
     bench.jobs.retry(job_id)
     assert bench.get(job_id).state is JobState.QUEUED
     run_all(bench, job_id, JobKind.REPAIR)
+    assert bench.get(job_id).state is JobState.ACTIVE
+
+
+def fail_after_activation(bench: Bench, job_id: UUID, kind: JobKind) -> None:
+    """Lets every worker die between the writing down of the number and the end of the step."""
+    *earlier, last = PLANS[kind]
+    for step in earlier:
+        bench.finish(bench.begin(job_id, step))
+    for _ in range(3):
+        claim = bench.begin(job_id, last)
+        bench.numbers.activate(job_id, fence=claim.fence, check_in=None)
+        bench.expire_lease(job_id)
+    refused = bench.claims.begin_step(job_id, last, attempts=3, lease_seconds=30)
+    assert refused is NoClaim.UNDOING
+    assert bench.get(job_id).state is JobState.FAILED
+
+
+@pytest.mark.parametrize("kind", [JobKind.REPAIR, JobKind.REBIND])
+def test_a_change_that_failed_after_its_last_write_keeps_what_it_knows_when_retried(
+    bench: Bench, kind: JobKind
+) -> None:
+    imported = bench.activate()
+    failed = change(bench, imported, kind)
+    fail_after_activation(bench, failed, kind)
+    bench.jobs.retry(failed)
+    queued = bench.get(failed)
+    assert {step.state for step in queued.steps.values()} == {StepState.WAITING}
+    assert {step.attempts for step in queued.steps.values()} == {0}
+    of_import = imported.steps[StepName.CHECK_OWNERSHIP].sealed
+    if kind is JobKind.REBIND:  # a repair reads the routing anew
+        assert queued.steps[StepName.CHECK_OWNERSHIP].sealed == of_import
+    run_all(bench, failed, kind)
+    release = bench.get(change(bench, imported, JobKind.RELEASE))
+    for step in StepName:
+        assert release.steps[step].objects == {f"{step}_object": f"{step}-1"}
+    assert undo_all(bench, release.id) == list(reversed(StepName))
+
+
+@pytest.mark.parametrize("again", ["retry", "another"])
+def test_a_change_waits_while_a_lost_write_of_the_one_before_may_still_land(
+    bench: Bench, again: str
+) -> None:
+    imported = bench.activate()
+    failed = change(bench, imported, JobKind.REBIND)
+    step = StepName.CREATE_DISPATCH_RULE
+    lost = LiveKitUnavailable(outcome_unknown=True)
+    bench.claims.fail(bench.begin(failed, step), lost, settle=60)
+    if again == "retry":
+        bench.jobs.retry(failed)
+        job_id = failed
+    else:
+        job_id = change(bench, imported, JobKind.REBIND)
+    refused = bench.claims.begin_step(job_id, step, attempts=3, lease_seconds=30)
+    assert refused is NoClaim.NOT_OURS
+    assert bench.get(job_id).steps[step].attempts == 0
+    bench.sql("UPDATE job_steps SET unsettled_until = now()")
+    bench.make_due(job_id)
+    assert bench.jobs.take_due(limit=9, queue_is_short=False) == [job_id]
+    run_all(bench, job_id, JobKind.REBIND)
     assert bench.get(job_id).state is JobState.ACTIVE
 
 

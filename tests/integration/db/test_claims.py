@@ -312,6 +312,25 @@ def test_a_dead_workers_late_activation_changes_nothing(bench: Bench) -> None:
     assert bench.sql("SELECT 1 FROM phone_numbers") == []
 
 
+def test_a_dead_workers_late_deactivation_changes_nothing(bench: Bench) -> None:
+    job_id = bench.submit()
+    claim = bench.run_to(job_id, LAST)
+    bench.jobs.cancel(job_id)
+    bench.finish(claim)
+    dead = bench.claims.begin_undo(job_id, LAST, attempts=3, lease_seconds=30)
+    assert isinstance(dead, Claim)
+    bench.expire_lease(job_id)
+    _undo_all(bench, job_id)
+    bench.jobs.retry(job_id)
+    claim = bench.run_to(job_id, LAST)
+    bench.numbers.activate(job_id, fence=claim.fence, check_in=None)
+    bench.finish(claim)
+    with pytest.raises(LeaseLost):
+        bench.numbers.deactivate(job_id, fence=dead.fence)
+    assert bench.get(job_id).state is JobState.ACTIVE
+    assert bench.sql("SELECT status FROM phone_numbers") == [("active",)]
+
+
 def test_a_late_activation_after_a_takeover_changes_nothing(bench: Bench) -> None:
     job_id = bench.submit()
     dead = bench.run_to(job_id, LAST)
