@@ -41,6 +41,8 @@ TELNYX_SIGNALLING: Final = (
     "64.16.250.13",
 )
 _SHORTEST_SECRET: Final = 32
+#: Longer than beat and a worker take to start again.
+_SWEEP_LATE_SECONDS: Final = 30.0
 
 
 class Environment(StrEnum):
@@ -286,6 +288,13 @@ class Settings(BaseSettings):
     def livekit_sip_host(self) -> str:
         """The LiveKit SIP endpoint without its scheme, as carriers want it."""
         return self.livekit_sip_uri.removeprefix("sip:")
+
+
+def late_sweep(settings: Settings, age_seconds: float) -> str | None:
+    """Says what is wrong if no sweep has run for so long that beat or every worker is away."""
+    if age_seconds <= max(_SWEEP_LATE_SECONDS, 10 * settings.sweep_seconds):
+        return None
+    return f"none for {age_seconds:.0f} s; beat and at least one worker must run"
 
 
 @lru_cache(maxsize=1)
