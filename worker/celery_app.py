@@ -11,12 +11,14 @@ from typing import Any, Final
 from uuid import uuid4
 
 import celery
+import celery.app.amqp
 import celery.worker.state
+import kombu.connection
 import kombu.exceptions
 import kombu.pools
 import redis.exceptions
 import structlog
-from celery.signals import setup_logging, worker_ready
+from celery import signals
 
 from worker import logs
 from worker.domain.errors import TrunklineError
@@ -29,20 +31,22 @@ QUEUE: Final = "imports"
 #: The same of jobs that came with a batch. A worker takes from its queues in turns, so an import
 #: that comes alone waits for the next free thread at most, however many of these there are.
 BATCH_QUEUE: Final = "batches"
+#: Jobs that had begun when their worker died: they go on before others begin, however many wait.
+RESCUE_QUEUE: Final = "rescues"
 #: The sweep alone: it must not wait behind the jobs that it rescues.
 CONTROL_QUEUE: Final = "control"
 #: After a failed publish nothing is sent for this long: a dead broker must not slow every submit
 #: down, and the sweep sends what was left out.
 _BROKER_REST_SECONDS: Final = 1.0
 #: How long a caller of the API waits for the broker.
-_PATIENCE_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 1.0
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Returns all of Celery's settings."""
     return {
         "broker_url": settings.broker_url.get_secret_value(),
-        "imports": ("worker.tasks",),
+        "imports": ("worker.tasks", "worker.pulse"),
         # State lives in Postgres. A result backend costs a tenth of the throughput and would keep
         # copies of errors in Redis.
         "result_backend": None,
@@ -52,7 +56,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_default_queue": QUEUE,
-        "task_queues": {QUEUE: {}, BATCH_QUEUE: {}, CONTROL_QUEUE: {}},
+        "task_queues": {QUEUE: {}, BATCH_QUEUE: {}, RESCUE_QUEUE: {}, CONTROL_QUEUE: {}},
         "task_routes": {"imports.sweep": {"queue": CONTROL_QUEUE}},
         # Late: a message is acknowledged after its work, so a killed worker's message comes back.
         # The guard makes that harmless; the sweep is there when it does not come back.
@@ -65,7 +69,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # Restarting children costs half the throughput, and we do not leak.
         "worker_max_tasks_per_child": None,
         "broker_transport_options": {
-            # Longer than any step and any countdown (15 s), short enough to matter. Below a
+            # Longer than any step and any countdown (2 s), short enough to matter. Below a
             # countdown Redis would deliver the message again and again.
             "visibility_timeout": 60,
             # kombu looks for unacknowledged messages every interval x throttle; the defaults make
@@ -129,22 +133,35 @@ BROKER_ERRORS: Final = (
     OSError,
 )
 
-app = celery.Celery("trunkline", set_as_current=False)
+
+class _Connection(kombu.connection.Connection):
+    """Comes back soon: kombu would wait two seconds longer each time, up to thirty."""
+
+    def ensure_connection(self, *args: Any, **policy: Any) -> Any:  # noqa: ANN401 -- as in kombu
+        soon = {"interval_start": 0.2, "interval_step": 0.4, "interval_max": 2.0}
+        return super().ensure_connection(*args, **{**soon, **policy})  # type: ignore[no-untyped-call]
+
+
+class _Amqp(celery.app.amqp.AMQP):  # type: ignore[misc] # celery is untyped
+    Connection = _Connection
+
+
+app = celery.Celery("trunkline", amqp=_Amqp, set_as_current=False)
 app.add_defaults(lambda: configuration(load()))
 
 
-@setup_logging.connect(weak=False)
+@signals.setup_logging.connect(weak=False)
 def _configure_logging(**_: object) -> None:
     """Takes the place of Celery's logging set-up in worker, beat and Flower."""
     settings = load()
     logs.configure(level=settings.log_level, log_format=settings.log_format)
 
 
-def _impatient_connection() -> Any:  # noqa: ANN401 -- kombu is untyped
+def impatient_connection() -> Any:  # noqa: ANN401 -- kombu is untyped
     """A connection for somebody who waits: a broker that hangs counts as one that is away."""
     patience = {
-        "socket_timeout": _PATIENCE_SECONDS,
-        "socket_connect_timeout": _PATIENCE_SECONDS,
+        "socket_timeout": PATIENCE_SECONDS,
+        "socket_connect_timeout": PATIENCE_SECONDS,
         "max_retries": 0,
     }
     return app.connection_for_write(transport_options=patience)
@@ -154,7 +171,7 @@ def _impatient_connection() -> Any:  # noqa: ANN401 -- kombu is untyped
 _consumer: Any = None
 
 
-@worker_ready.connect(weak=False)
+@signals.worker_ready.connect(weak=False)
 def _remember_consumer(sender: Any, **_: object) -> None:  # noqa: ANN401 -- Celery is untyped
     global _consumer  # noqa: PLW0603 -- one a process
     _consumer = sender
@@ -225,9 +242,9 @@ class Sender:
         if time.monotonic() < self._resting_until:
             return False
         if self._producers is None:
-            self._producers = kombu.pools.producers[_impatient_connection()]
+            self._producers = kombu.pools.producers[impatient_connection()]
         try:
-            with self._producers.acquire(block=True, timeout=_PATIENCE_SECONDS) as producer:
+            with self._producers.acquire(block=True, timeout=PATIENCE_SECONDS) as producer:
                 app.send_task(
                     "imports.start",
                     args=[import_id],
@@ -249,7 +266,7 @@ def ping_broker() -> None:
         OSError: it cannot be reached within two seconds.
     """
     try:
-        with _impatient_connection() as connection:
+        with impatient_connection() as connection:
             connection.ensure_connection(max_retries=0, timeout=2)
     except BROKER_ERRORS as error:
         raise OSError("the broker cannot be reached") from error

@@ -17,6 +17,9 @@ STEP_SECONDS = Histogram(
 SWEEP_RESCUES = Counter(
     "trunkline_sweep_rescues_total", "Jobs whose message the sweep had to send again"
 )
+SWEEP_AGE = Gauge(
+    "trunkline_sweep_age_seconds", "How long ago the last sweep ran; rises without beat or workers"
+)
 CHECKS = Counter(
     "trunkline_checks_total",
     "Periodic checks of numbers, by verdict, or the error that kept us from looking",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from enum import StrEnum
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
@@ -40,6 +41,8 @@ TELNYX_SIGNALLING: Final = (
     "64.16.250.13",
 )
 _SHORTEST_SECRET: Final = 32
+#: Longer than beat and a worker take to start again.
+_SWEEP_LATE_SECONDS: Final = 30.0
 
 
 class Environment(StrEnum):
@@ -95,6 +98,11 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(default=1.0, gt=0)
     #: A sent message that no worker has taken after this long counts as lost.
     resend_after_seconds: float = Field(default=5.0, gt=0)
+    #: A worker that has begun no task for this long, though the broker answers and a thread is
+    #: free, ends with an exit code that is not 0, for its supervisor to start it again.
+    stall_seconds: float = Field(default=45.0, ge=10)
+    #: A file that a worker touches every five seconds while it is well, for probes from outside.
+    pulse_file: Path | None = None
     #: Scales every retry delay; 1 in production, small in tests that wait for retries.
     retry_scale: float = Field(default=1.0, gt=0)
 
@@ -280,6 +288,13 @@ class Settings(BaseSettings):
     def livekit_sip_host(self) -> str:
         """The LiveKit SIP endpoint without its scheme, as carriers want it."""
         return self.livekit_sip_uri.removeprefix("sip:")
+
+
+def late_sweep(settings: Settings, age_seconds: float) -> str | None:
+    """Says what is wrong if no sweep has run for so long that beat or every worker is away."""
+    if age_seconds <= max(_SWEEP_LATE_SECONDS, 10 * settings.sweep_seconds):
+        return None
+    return f"none for {age_seconds:.0f} s; beat and at least one worker must run"
 
 
 @lru_cache(maxsize=1)

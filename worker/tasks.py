@@ -25,6 +25,7 @@ from worker.celery_app import (
     BATCH_QUEUE,
     BROKER_ERRORS,
     QUEUE,
+    RESCUE_QUEUE,
     StepShown,
     app,
     is_stopping,
@@ -38,6 +39,7 @@ from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
 from worker.db.records import JobRecord
 from worker.db.repository import JobRepository
+from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.domain.errors import InternalError, TransientError, TrunklineError
 from worker.domain.job import PLANS, JobState, StepName
@@ -52,6 +54,8 @@ _log = structlog.get_logger()
 
 #: Jobs that one sweep sends at most; the next one is a second away.
 SWEEP_LIMIT: Final = 500
+#: Begun jobs whose message may only be late are sent again while fewer than this wait for rescue.
+RESCUE_LIMIT: Final = 32
 #: A queue with fewer messages than this is drained within seconds: a message that has not been
 #: taken by then is lost. A longer one may hold it.
 SHORT_QUEUE: Final = 100
@@ -67,6 +71,7 @@ _COURIERS: Final = 4
 _DELIVERY_SECONDS: Final = 10.0
 
 _batches: Batches | None = None
+_sweeps: Sweeps | None = None
 _guard: Guard | None = None
 _runtime: Runtime | None = None
 _postman: Courier | None = None
@@ -78,7 +83,7 @@ _delivering = threading.BoundedSemaphore(_COURIERS)
 
 def _worker() -> tuple[Runtime, Guard]:
     """What this process needs, made on first use: after any fork, once."""
-    global _batches, _guard, _runtime  # noqa: PLW0603 -- one of each per process
+    global _batches, _guard, _runtime, _sweeps  # noqa: PLW0603 -- one of each per process
     with _lock:
         if _runtime is None or _guard is None:
             settings = load()
@@ -93,6 +98,7 @@ def _worker() -> tuple[Runtime, Guard]:
             )
             _guard = Guard(_runtime)
             _batches = Batches(engine, resend_after_seconds=settings.resend_after_seconds)
+            _sweeps = Sweeps(engine, resend_after_seconds=settings.resend_after_seconds)
         return _runtime, _guard
 
 
@@ -372,10 +378,17 @@ def sweep() -> None:
     Safe to repeat: yes, also concurrently; each sweep takes other jobs.
     """
     runtime, _ = _worker()
+    assert _sweeps is not None, "made with the runtime"
     try:
+        stranded = _sweeps.take_stranded(limit=RESCUE_LIMIT - queue_length(RESCUE_QUEUE))
+        for job_id in stranded:
+            metrics.SWEEP_RESCUES.inc()
+            _send(format_id("imp", job_id), queue=RESCUE_QUEUE)
         batched = queue_length(BATCH_QUEUE)
-        short = queue_length(QUEUE) + batched < SHORT_QUEUE
-        due = runtime.jobs.take_due(limit=SWEEP_LIMIT, queue_is_short=short)
+        waiting = queue_length(QUEUE) + batched
+        short = waiting < SHORT_QUEUE
+        due = [] if waiting else _sweeps.take_unpublished(limit=SWEEP_LIMIT)
+        due += runtime.jobs.take_due(limit=SWEEP_LIMIT, queue_is_short=short)
         if batched < FEED_LIMIT:
             _feed(FEED_LIMIT)
         checks, letters = [], 0
@@ -385,14 +398,15 @@ def sweep() -> None:
                 limit=_CHECKS_AT_ONCE, lease_seconds=_CHECK_AGAIN_SECONDS
             )
             letters = min(runtime.notifications.count_due(), _COURIERS)
+        _sweeps.note()
     except (*DATABASE_ERRORS, OSError) as error:
         _log.warning("sweep skipped", error=type(error).__name__)
         return
     for job_id in due:
         metrics.SWEEP_RESCUES.inc()
         _send(format_id("imp", job_id))
-    if due:
-        _log.info("sweep sent jobs again", jobs=len(due))
+    if due or stranded:
+        _log.info("sweep sent jobs again", jobs=len(due), stranded=len(stranded))
     for number_id in checks:
         _ask(check_number, format_id("num", number_id))
     for _ in range(letters):

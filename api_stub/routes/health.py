@@ -47,6 +47,7 @@ class ReadinessOut(BaseModel):
     status: Readiness
     database: str = Field(description="`ok`, or what is wrong.")
     broker: str = Field(description="`ok`, or what is wrong.")
+    sweep: str = Field(description="`ok`, or since when nobody rescues jobs.")
 
 
 @router.get("/healthz", response_model=HealthOut, summary="Is the process alive?")
@@ -68,13 +69,19 @@ def read_readiness(service: Front) -> Response:
     """Answers 200 while the database is up.
 
     A broker that is down is `degraded`, still 200: an import is stored without it and sent later,
-    so taking this process out of service would refuse work that it can take.
+    so taking this process out of service would refuse work that it can take. So is a sweep that
+    does not come: beat or the workers are away, and this process can neither help nor harm.
     """
     found = service.check_readiness()
-    database, broker = found["database"], found["broker"]
-    state = Readiness.READY if broker is None else Readiness.DEGRADED
+    database, broker, sweep = found["database"], found["broker"], found["sweep"]
+    state = Readiness.READY if broker is None and sweep is None else Readiness.DEGRADED
     state = state if database is None else Readiness.UNAVAILABLE
-    document = ReadinessOut(status=state, database=database or _FINE, broker=broker or _FINE)
+    document = ReadinessOut(
+        status=state,
+        database=database or _FINE,
+        broker=broker or _FINE,
+        sweep=sweep or _FINE,
+    )
     down = state is Readiness.UNAVAILABLE
     return answer(document, HTTPStatus.SERVICE_UNAVAILABLE if down else HTTPStatus.OK)
 

@@ -8,8 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import make_settings
-from worker import tasks
-from worker.celery_app import BATCH_QUEUE, CONTROL_QUEUE, QUEUE, app, configuration
+from worker import pulse, tasks
+from worker.celery_app import (
+    BATCH_QUEUE,
+    CONTROL_QUEUE,
+    QUEUE,
+    RESCUE_QUEUE,
+    app,
+    configuration,
+)
 from worker.domain.job import StepName
 from worker.settings import load
 from worker.steps._guard import LONGEST_COUNTDOWN
@@ -49,14 +56,21 @@ def test_a_step_has_a_task_and_an_undo_of_its_name(step: StepName) -> None:
 def test_every_task_has_a_name_that_says_what_it_is() -> None:
     own = {name for name in app.tasks if not name.startswith("celery.")}
     steps = {f"imports.{step}{undo}" for step in StepName for undo in ("", ".undo")}
-    others = {"imports.start", "imports.sweep", "numbers.check", "notifications.deliver"}
+    others = {
+        "imports.start",
+        "imports.sweep",
+        "workers.pulse",
+        "numbers.check",
+        "notifications.deliver",
+    }
     assert own == steps | others
+    assert pulse.pulse.name in own
 
 
 def test_a_worker_takes_batches_from_a_queue_of_their_own_in_turns_with_single_imports() -> None:
     found = configuration(make_settings("postgresql://h/d"))
 
-    assert found["task_queues"].keys() == {QUEUE, BATCH_QUEUE, CONTROL_QUEUE}
+    assert found["task_queues"].keys() == {QUEUE, BATCH_QUEUE, RESCUE_QUEUE, CONTROL_QUEUE}
     # The transport's own default; anything else would let one queue starve the others.
     assert "queue_order_strategy" not in found["broker_transport_options"]
 

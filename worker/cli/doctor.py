@@ -10,13 +10,14 @@ from rich.text import Text
 
 from worker.celery_app import ping_broker
 from worker.cli._core import OUT, AsJson, Exit, settings_of_environment, show_json
-from worker.db.engine import DATABASE_ERRORS, revisions
+from worker.db.engine import DATABASE_ERRORS, make_engine, revisions
+from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.domain.errors import TrunklineError
 from worker.domain.job import Attempt, Lease, StepName
 from worker.domain.values import ImportTag
 from worker.livekit import LiveKit
-from worker.settings import Settings
+from worker.settings import Settings, late_sweep
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -56,6 +57,15 @@ def _check_schema(settings: Settings) -> str | None:
     return f"the schema is at {current}, this release wants {wanted}; run `trunkline admin migrate`"
 
 
+def _check_sweep(settings: Settings) -> str | None:
+    engine = make_engine(settings)
+    sweeps = Sweeps(engine, resend_after_seconds=settings.resend_after_seconds)
+    try:
+        return late_sweep(settings, sweeps.age_seconds())
+    finally:
+        engine.dispose()
+
+
 def _check_vault(settings: Settings) -> str | None:
     try:
         Vault(settings.vault_keys)
@@ -84,5 +94,6 @@ _CHECKS: Final[dict[str, Callable[[Settings], str | None]]] = {
     "database": _check_schema,
     "vault": _check_vault,
     "broker": _check_broker,
+    "sweep": _check_sweep,
     "livekit": _check_livekit,
 }

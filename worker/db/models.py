@@ -269,6 +269,17 @@ class ImportJob(Base):
     finished_at: Mapped[datetime | None]
 
 
+class Sweep(Base):
+    """One row: when the last sweep ran."""
+
+    __tablename__ = "sweeps"
+    __table_args__ = (CheckConstraint("single", name="single"),)
+
+    single: Mapped[bool] = mapped_column(primary_key=True)
+    """Always true, so that there is no second row."""
+    swept_at: Mapped[datetime]
+
+
 class JobStep(Base):
     """One step of one job, from its first claim on; a step without a row has not begun."""
 

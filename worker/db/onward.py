@@ -1,7 +1,8 @@
 """Ends a step and begins the next one in a single statement: the way of a job that nothing hinders.
 
-What hinders one (a cancellation, a lost lease, a rate limit, attempts used up) makes the statement
-change nothing; :mod:`claims` then does the same in its own transactions and says why.
+What hinders one (a cancellation, a lost lease, a rate limit, attempts used up, a lost write that
+may still land) makes the statement change nothing; :mod:`claims` then does the same in its own
+transactions and says why.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     case,
     literal,
+    or_,
     select,
     update,
 )
@@ -47,12 +49,16 @@ def _statement() -> Any:  # noqa: ANN401 -- a Select whose columns are told apar
         )
         .exists()
     )
-    is_used_up = (
+    # Of an earlier run of the step, or of the job before.
+    may_not_begin = (
         select(JobStep.attempts)
         .where(
             JobStep.job_id == job_id,
             JobStep.step == following,
-            JobStep.attempts >= bindparam("allowed", type_=Integer),
+            or_(
+                JobStep.attempts >= bindparam("allowed", type_=Integer),
+                JobStep.unsettled_until > NOW,
+            ),
         )
         .exists()
     )
@@ -64,7 +70,7 @@ def _statement() -> Any:  # noqa: ANN401 -- a Select whose columns are told apar
             ImportJob.lease_until.is_not(None),
             ImportJob.cancel_requested_at.is_(None),
             ~is_limited,
-            ~is_used_up,
+            ~may_not_begin,
         )
         .values(
             step=following,

@@ -21,6 +21,7 @@ from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers as NumberStore
 from worker.db.records import JobRecord, NotificationRecord, NumberRecord
 from worker.db.repository import JobRepository
+from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.diagnosis import Diagnosis
 from worker.domain.access import PERMISSIONS, Caller, Permission, Role
@@ -47,7 +48,7 @@ from worker.service.members import AgentChange, Members, UserChange
 from worker.service.numbers import Numbers, StoredEvent
 from worker.service.signing import Signing
 from worker.service.tenants import NewKey, Tenants
-from worker.settings import Settings
+from worker.settings import Settings, late_sweep
 
 #: With the records of the layers below that callers get from here.
 __all__ = [
@@ -112,6 +113,7 @@ class Service(
             numbers=NumberStore(engine),
             notifications=Notifications(engine),
             batches=BatchStore(engine, resend_after_seconds=settings.resend_after_seconds),
+            sweeps=Sweeps(engine, resend_after_seconds=settings.resend_after_seconds),
             vault=Vault(settings.vault_keys),
             sender=Sender(),
         )
@@ -151,14 +153,17 @@ class Service(
         backlog = self._notifications.backlog()
         metrics.NOTIFICATIONS_PENDING.set(backlog.pending)
         metrics.NOTIFICATIONS_LATE.set(backlog.oldest_due_seconds)
+        metrics.SWEEP_AGE.set(self._sweeps.age_seconds())
 
     def check_readiness(self) -> dict[str, str | None]:
-        """Returns, for the database and the broker, None or what is wrong."""
-        found: dict[str, str | None] = {"database": None, "broker": None}
+        """Returns, for the database, the broker and the sweep, None or what is wrong."""
+        found: dict[str, str | None] = {"database": None, "broker": None, "sweep": None}
         try:
             self._directory.ping()
+            found["sweep"] = late_sweep(self._settings, self._sweeps.age_seconds())
         except DATABASE_ERRORS as error:
             found["database"] = f"unreachable ({type(error).__name__})"
+            found["sweep"] = "not known without the database"
         try:
             ping_broker()
         except OSError as error:

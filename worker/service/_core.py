@@ -17,6 +17,7 @@ from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers as NumberStore
 from worker.db.records import JobRecord, NumberRecord, Setup
 from worker.db.repository import JobRepository
+from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.domain.access import Caller, Permission
 from worker.domain.errors import (
@@ -49,6 +50,7 @@ class Part:
         numbers: NumberStore,
         notifications: Notifications,
         batches: BatchStore,
+        sweeps: Sweeps,
         vault: Vault,
         sender: Sender,
     ) -> None:
@@ -58,6 +60,7 @@ class Part:
         self._numbers = numbers
         self._notifications = notifications
         self._batches = batches
+        self._sweeps = sweeps
         self._vault = vault
         self._sender = sender
 

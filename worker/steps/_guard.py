@@ -34,9 +34,10 @@ from worker.steps._leases import Leases
 
 _log = structlog.get_logger()
 
-#: The longest wait that a message may spend in the broker as a countdown; it must stay well below
-#: the visibility timeout, or the broker would deliver the message again and again.
-LONGEST_COUNTDOWN: Final = 15.0
+#: The longest wait that a message spends as a countdown, in the memory of some worker, and lost if
+#: that dies. Longer ones stand in the row alone, which nobody loses, and the sweep ends them. It
+#: must stay far below the visibility timeout, or the broker would deliver again and again.
+LONGEST_COUNTDOWN: Final = 2.0
 #: For this long after its start a job waits out rate limits without using up attempts.
 RATE_LIMIT_PATIENCE: Final = 1800.0
 

@@ -93,6 +93,15 @@ def _use_up(bench: Bench, claim: Claim) -> None:
     )
 
 
+def _unsettle(bench: Bench, claim: Claim) -> None:
+    bench.sql(
+        "INSERT INTO job_steps (job_id, step, state, unsettled_until) "
+        "VALUES (:id, :step, 'waiting', now() + interval '9 s')",
+        id=claim.job.id,
+        step=SECOND,
+    )
+
+
 def _take_over(bench: Bench, claim: Claim) -> None:
     bench.expire_lease(claim.job.id)
     bench.begin(claim.job.id, FIRST)
@@ -103,7 +112,7 @@ def _turn_round(bench: Bench, claim: Claim) -> None:
     bench.jobs.cancel(claim.job.id)
 
 
-@pytest.mark.parametrize("hinder", [_cancel, _limit, _use_up, _take_over, _turn_round])
+@pytest.mark.parametrize("hinder", [_cancel, _limit, _use_up, _unsettle, _take_over, _turn_round])
 def test_what_hinders_a_job_leaves_it_as_it_is(
     bench: Bench, hinder: Callable[[Bench, Claim], None]
 ) -> None:

@@ -17,6 +17,7 @@ from worker.db.engine import make_engine
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
 from worker.db.repository import JobRepository
+from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.domain.errors import InvalidRequest, SipTrunkProvisionFailed
 from worker.domain.spec import ImportSpec
@@ -52,6 +53,7 @@ class _Platform:
             numbers=Numbers(self.engine),
             batches=Batches(self.engine, resend_after_seconds=2),
             notifications=Notifications(self.engine),
+            sweeps=Sweeps(self.engine, resend_after_seconds=2),
             vault=self.vault,
             sender=_NoBroker(),
         )

@@ -19,7 +19,7 @@ class Stub:
     """A service that only knows what it can reach."""
 
     def __init__(self, **found: str | None) -> None:
-        self.found = {"database": None, "broker": None, **found}
+        self.found = {"database": None, "broker": None, "sweep": None, **found}
         self.closed = False
 
     def close(self) -> None:
@@ -62,6 +62,7 @@ def references(document: Any) -> set[str]:
     [
         ({}, 200, "ready"),
         ({"broker": "the broker cannot be reached"}, 200, "degraded"),
+        ({"sweep": "none for 40 s"}, 200, "degraded"),
         ({"database": "unreachable"}, 503, "unavailable"),
         ({"database": "unreachable", "broker": "the broker cannot be reached"}, 503, "unavailable"),
     ],
@@ -72,7 +73,13 @@ def test_readiness_depends_on_the_database_alone(
     answer = ask(Stub(**found), "/readyz")
 
     assert answer.status_code == status
-    assert answer.json() == {"status": word, "database": "ok", "broker": "ok", **found}
+    assert answer.json() == {
+        "status": word,
+        "database": "ok",
+        "broker": "ok",
+        "sweep": "ok",
+        **found,
+    }
 
 
 def test_an_unforeseen_failure_is_an_internal_error() -> None:

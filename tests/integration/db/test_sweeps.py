@@ -1,0 +1,77 @@
+"""Begun jobs go on first, and what was never sent is found at once."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from tests.integration.db.conftest import Bench
+from worker.db.sweeps import Sweeps
+from worker.domain.errors import ProviderUnavailable
+from worker.domain.job import StepName
+
+FIRST, SECOND, *_ = StepName
+
+
+def sweeps_of(bench: Bench) -> Sweeps:
+    return Sweeps(bench.engine, resend_after_seconds=5)
+
+
+def numbered(bench: Bench, count: int) -> list[UUID]:
+    return [bench.submit(f"+1415555{number:04}") for number in range(200, 200 + count)]
+
+
+def test_a_dead_workers_jobs_are_all_taken_however_few_places_there_are(bench: Bench) -> None:
+    jobs = numbered(bench, 5)
+    for job_id in jobs:
+        bench.begin(job_id, FIRST)
+        bench.expire_lease(job_id)
+    sweeps = sweeps_of(bench)
+    assert sorted(sweeps.take_stranded(limit=2)) == sorted(jobs)
+    assert sweeps.take_stranded(limit=2) == []
+
+
+def test_a_job_between_two_steps_is_taken_when_its_message_is_overdue(bench: Bench) -> None:
+    job_id = bench.submit()
+    bench.run_to(job_id, SECOND)
+    bench.sql("UPDATE import_jobs SET lease_until = NULL")
+    sweeps = sweeps_of(bench)
+    assert sweeps.take_stranded(limit=10) == []
+    bench.make_due(job_id)
+    assert sweeps.take_stranded(limit=0) == []
+    assert sweeps.take_stranded(limit=10) == [job_id]
+
+
+def test_a_retry_that_is_due_is_taken(bench: Bench) -> None:
+    job_id = bench.submit()
+    claim = bench.begin(job_id, FIRST)
+    bench.claims.retry_later(claim, ProviderUnavailable(), delay=0, by_sweep=True, settle=None)
+    assert sweeps_of(bench).take_stranded(limit=10) == [job_id]
+
+
+def test_a_job_that_has_not_begun_does_not_overtake_those_that_wait(bench: Bench) -> None:
+    job_id = bench.submit()
+    bench.make_due(job_id)
+    assert sweeps_of(bench).take_stranded(limit=10) == []
+
+
+def test_what_was_stored_and_never_sent_is_taken_soon_and_once(bench: Bench) -> None:
+    job_id = bench.submit()
+    sweeps = sweeps_of(bench)
+    assert sweeps.take_unpublished(limit=10) == []
+    bench.sql("UPDATE import_jobs SET sent_at = sent_at - interval '1 s'")
+    assert sweeps.take_unpublished(limit=10) == [job_id]
+    assert sweeps.take_unpublished(limit=10) == []
+
+
+def test_a_job_that_has_begun_is_not_one_that_was_never_sent(bench: Bench) -> None:
+    bench.begin(bench.submit(), FIRST)
+    bench.sql("UPDATE import_jobs SET sent_at = sent_at - interval '1 h'")
+    assert sweeps_of(bench).take_unpublished(limit=10) == []
+
+
+def test_a_sweep_leaves_its_time(bench: Bench) -> None:
+    sweeps = sweeps_of(bench)
+    bench.sql("UPDATE sweeps SET swept_at = now() - interval '40 s'")
+    assert 40 <= sweeps.age_seconds() < 100
+    sweeps.note()
+    assert sweeps.age_seconds() < 30

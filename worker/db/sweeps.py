@@ -1,0 +1,95 @@
+"""What the sweep asks for first, and when it last ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Engine, Update, func, select, update
+
+from worker.db.models import ImportJob, Sweep
+from worker.db.moves import NOW, in_seconds
+from worker.domain.job import JobState
+
+#: A message that was sent is taken within milliseconds by a worker that has a thread free.
+UNPUBLISHED_SECONDS: Final = 0.5
+
+
+class Sweeps:
+    """Begun jobs that somebody must go on with, and the time of the last look for them."""
+
+    def __init__(self, engine: Engine, *, resend_after_seconds: float) -> None:
+        self._engine = engine
+        self._resend_after = resend_after_seconds
+
+    def take_stranded(self, *, limit: int) -> list[UUID]:
+        """Takes begun jobs that nobody works on: their worker died, or their message is lost.
+
+        Those that a dead worker held come first, and all of them: they are as many as it had
+        threads. The others, whose retry is due or whose message may only be late, fill up to the
+        limit. Many sweeps may run at the same time; each takes others.
+        """
+        due = (
+            select(ImportJob.id)
+            .where(ImportJob.due_at <= NOW)
+            .order_by(ImportJob.due_at)
+            .with_for_update(skip_locked=True)
+        )
+        held = due.where(ImportJob.lease_until.is_not(None))
+        loose = due.where(
+            ImportJob.lease_until.is_(None),
+            ImportJob.state.in_((JobState.RUNNING, JobState.UNDOING)),
+        )
+        with self._engine.begin() as connection:
+            taken = list(connection.execute(held).scalars())
+            if len(taken) < limit:
+                taken += connection.execute(loose.limit(limit - len(taken))).scalars()
+            if taken:
+                connection.execute(_sent_again(taken, self._resend_after))
+            return taken
+
+    def take_unpublished(self, *, limit: int) -> list[UUID]:
+        """Takes jobs that were stored a while ago and have not begun; for while no message waits.
+
+        Then their message cannot be late: whoever stored them died before it was sent, or it is
+        lost. So they need not wait until a message counts as lost, and yet a busy system, whose
+        messages wait, sends none twice.
+        """
+        waiting = (
+            select(ImportJob.id)
+            .where(
+                ImportJob.due_at.is_not(None),
+                # Nobody has claimed it yet, nor put it off.
+                ImportJob.fence == 0,
+                ImportJob.next_attempt_at.is_(None),
+                ImportJob.sent_at <= in_seconds(-UNPUBLISHED_SECONDS),
+            )
+            .order_by(ImportJob.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        with self._engine.begin() as connection:
+            taken = list(connection.execute(waiting).scalars())
+            if taken:
+                connection.execute(_sent_again(taken, self._resend_after))
+            return taken
+
+    def note(self) -> None:
+        """Writes down that a sweep has run."""
+        with self._engine.begin() as connection:
+            connection.execute(update(Sweep).values(swept_at=NOW))
+
+    def age_seconds(self) -> float:
+        """Returns how long ago the last sweep ran."""
+        age = func.extract("epoch", NOW - Sweep.swept_at)
+        with self._engine.connect() as connection:
+            return float(connection.execute(select(age)).scalar_one())
+
+
+def _sent_again(job_ids: Sequence[UUID], resend_after_seconds: float) -> Update:
+    return (
+        update(ImportJob)
+        .where(ImportJob.id.in_(job_ids))
+        .values(sent_at=NOW, due_at=in_seconds(resend_after_seconds))
+    )

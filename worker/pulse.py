@@ -1,0 +1,115 @@
+"""The watchdog of this worker process: what it sees of Celery, and how it sends a pulse.
+
+What it makes of that is in worker/watchdog.py.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any, Final
+
+import kombu.entity
+import kombu.pools
+import structlog
+from celery import signals
+from celery.concurrency.thread import TaskPool
+
+from worker.celery_app import BROKER_ERRORS, PATIENCE_SECONDS, app, impatient_connection
+from worker.settings import load
+from worker.watchdog import TICK_SECONDS, Watchdog
+
+_log = structlog.get_logger()
+
+#: How a worker that takes no more work ends; a supervisor starts it again.
+STALLED_EXIT_CODE: Final = 70
+#: How long such a worker waits for the tasks that it is still doing.
+_FAREWELL_SECONDS: Final = 10.0
+#: What is left in the broker of a dead worker's own queue goes away after this.
+_OWN_QUEUE_SECONDS: Final = 600
+
+
+@app.task(name="workers.pulse", acks_late=False, send_events=False)
+def pulse() -> None:
+    """Does nothing: that it begins is what counts."""
+
+
+def own_queue(node: str) -> Any:  # noqa: ANN401 -- kombu is untyped
+    """The queue that only the worker of this name reads."""
+    return kombu.entity.Queue(  # type: ignore[no-untyped-call]
+        f"pulse.{node}",
+        # The default exchange: it needs no binding, which would outlive the worker.
+        kombu.entity.Exchange(""),  # type: ignore[no-untyped-call]
+        routing_key=f"pulse.{node}",
+        auto_delete=True,
+        expires=_OWN_QUEUE_SECONDS,
+    )
+
+
+@signals.celeryd_after_setup.connect(weak=False)
+def _read_own_queue(sender: str, **_: object) -> None:
+    app.amqp.queues.select_add(own_queue(sender))
+
+
+@signals.worker_ready.connect(weak=False)
+def _watch(sender: Any, **_: object) -> None:  # noqa: ANN401 -- Celery's consumer
+    if not isinstance(sender.pool, TaskPool):
+        # Tasks would begin where this process does not see them.
+        _log.warning("no watchdog: it needs the threads pool", pool=type(sender.pool).__name__)
+        return
+    settings = load()
+    watchdog = Watchdog(
+        places=sender.pool.limit,
+        patience=max(1, round(settings.stall_seconds / TICK_SECONDS)),
+        send_pulse=_Pulses(sender.hostname).send,
+        on_stall=lambda: _give_up(watchdog),
+        pulse_file=settings.pulse_file,
+    )
+    stopping = threading.Event()
+    # Celery's own sender of these is in the way of a plain method.
+    signals.task_prerun.connect(lambda task_id, **_: watchdog.began(task_id), weak=False)
+    signals.task_postrun.connect(lambda task_id, **_: watchdog.ended(task_id), weak=False)
+    # A worker that was asked to stop takes no more work, and rightly so.
+    signals.worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
+    thread = threading.Thread(
+        target=_look_forever, args=(watchdog, stopping), name="watchdog", daemon=True
+    )
+    thread.start()
+
+
+class _Pulses:
+    """Sends pulses to one worker, over a connection that has nothing to do with its consumer's."""
+
+    def __init__(self, node: str) -> None:
+        self._queue = own_queue(node)
+        self._producers = kombu.pools.producers[impatient_connection()]
+
+    def send(self) -> bool:
+        """Sends one; False if the broker did not take it."""
+        try:
+            with self._producers.acquire(block=True, timeout=PATIENCE_SECONDS) as producer:
+                # One that nobody took is of no use to the worker that comes after.
+                expires = 2 * TICK_SECONDS
+                pulse.apply_async(
+                    queue=self._queue, producer=producer, retry=False, expires=expires
+                )
+        except BROKER_ERRORS:
+            return False
+        return True
+
+
+def _look_forever(watchdog: Watchdog, stopping: threading.Event) -> None:
+    while not stopping.wait(TICK_SECONDS):
+        try:
+            watchdog.tick()
+        except Exception as error:  # noqa: BLE001 -- a watchdog that dies guards nothing
+            _log.warning("watchdog could not look", error=type(error).__name__)
+
+
+def _give_up(watchdog: Watchdog) -> None:
+    deadline = time.monotonic() + _FAREWELL_SECONDS
+    while watchdog.running and time.monotonic() < deadline:
+        time.sleep(0.1)
+    # Not sys.exit: it would wait for whatever hangs. To the jobs this is like a kill.
+    os._exit(STALLED_EXIT_CODE)
