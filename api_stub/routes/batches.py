@@ -13,10 +13,11 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from api_stub import problems
-from api_stub.auth import Front, Importer, Reader
+from api_stub.auth import Batcher, Front, Importer, Reader
 from api_stub.bodies import ImportBody, parse_json
 from api_stub.routes._core import (
     ALWAYS,
+    COUNTED,
     REPLAYED,
     WRITES,
     IdempotencyKey,
@@ -94,11 +95,11 @@ class BatchQuery(PageQuery):
             "description": "Accepted; follow it at the Location.",
             "headers": {"Location": _LOCATION, "Idempotent-Replayed": REPLAYED},
         },
-        **problems.document(*WRITES, PayloadTooLarge, IdempotencyKeyReused),
+        **problems.document(*COUNTED, PayloadTooLarge, IdempotencyKeyReused),
     },
 )
 async def submit_batch(
-    *, request: Request, service: Front, caller: Importer, idempotency_key: IdempotencyKey = None
+    *, request: Request, service: Front, caller: Batcher, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Stores up to 10,000 imports, as JSON or as CSV, and answers at once; workers begin them.
 

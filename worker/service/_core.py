@@ -33,6 +33,7 @@ from worker.domain.references import parse_reference
 from worker.domain.spec import ImportSpec
 from worker.domain.values import NumberStatus, format_id, parse_id
 from worker.intake import ImportRequest, parse_credentials
+from worker.limiter import Limiter
 from worker.providers import PROVIDERS, Credentials
 from worker.settings import Settings
 
@@ -51,6 +52,7 @@ class Part:
         batches: BatchStore,
         vault: Vault,
         sender: Sender,
+        limiter: Limiter,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
@@ -60,6 +62,7 @@ class Part:
         self._batches = batches
         self._vault = vault
         self._sender = sender
+        self._limiter = limiter
 
     def _replayed(self, caller: Caller, key: str, fingerprint: str) -> JobRecord | None:
         """Returns the job that an earlier request with this key made.

@@ -20,6 +20,7 @@ from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.errors import InvalidRequest, SipTrunkProvisionFailed
 from worker.domain.spec import ImportSpec
+from worker.limiter import Limiter
 from worker.service import Caller, ImportRequest, Role, Service
 
 CREDENTIALS: dict[str, dict[str, str]] = {
@@ -54,6 +55,7 @@ class _Platform:
             notifications=Notifications(self.engine),
             vault=self.vault,
             sender=_NoBroker(),
+            limiter=Limiter(self.settings),
         )
         organization = directory.create_organization("Acme")
         self.caller = Caller(
