@@ -80,7 +80,7 @@ class Limited:
     """Two API processes with small allowances, and the Redis in which they count."""
 
     urls: tuple[str, ...]
-    redis: EmbeddedRedis
+    server: EmbeddedRedis
 
     def client(
         self, key: str, process: int = 0, headers: Mapping[str, str] = NO_HEADERS
@@ -93,7 +93,7 @@ class Limited:
         )
 
     def counters(self) -> redis.Redis:
-        return redis.Redis(host=LOOPBACK, port=self.redis.port)
+        return redis.Redis(host=LOOPBACK, port=self.server.port)
 
     def post(self, key: str, process: int = 0, path: str = "/v1/imports") -> httpx.Response:
         with self.client(key, process) as client:
@@ -113,7 +113,7 @@ def limited(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
         try:
             with ThreadPoolExecutor(len(processes)) as pool:
                 list(pool.map(Process.start, processes))
-            yield Limited(urls=tuple(urls.values()), redis=server)
+            yield Limited(urls=tuple(urls.values()), server=server)
         finally:
             for process in processes:
                 process.stop()
@@ -210,7 +210,7 @@ def test_nothing_in_redis_tells_of_a_key_but_its_id(limited: Limited, tenant: Te
 
 def test_without_redis_each_process_counts_for_itself(limited: Limited, tenant: Tenant) -> None:
     limited.post(tenant.key)
-    limited.redis.kill()
+    limited.server.kill()
     try:
         for process in (0, 1):
             begun = time.monotonic()
@@ -221,7 +221,7 @@ def test_without_redis_each_process_counts_for_itself(limited: Limited, tenant: 
             assert [rate(one)[1] for one in answers[:IMPORTS]] == [4, 3, 2, 1, 0]
             assert int(answers[-1].headers["Retry-After"]) >= 1
     finally:
-        limited.redis.start()
+        limited.server.start()
         _rested()
     # And counts with the others again.
     assert limited.post(tenant.key).status_code == 202
@@ -229,7 +229,7 @@ def test_without_redis_each_process_counts_for_itself(limited: Limited, tenant: 
 
 def test_a_redis_that_hangs_holds_nobody_up(limited: Limited, tenant: Tenant) -> None:
     limited.post(tenant.key)
-    pid = limited.redis.pid
+    pid = limited.server.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
