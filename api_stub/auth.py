@@ -14,7 +14,8 @@ from fastapi import Depends, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from worker.domain.errors import Unauthenticated
+from worker.domain.allowances import WINDOW_SECONDS, Allowance
+from worker.domain.errors import RateLimited, Unauthenticated
 from worker.domain.values import format_id
 from worker.service import Caller, Permission, Service
 
@@ -62,10 +63,38 @@ async def identify(request: Request, service: Service, key: str) -> Caller:
     return caller
 
 
-def _may(permission: Permission) -> Callable[[Caller], Awaitable[Caller]]:
-    async def check(caller: Annotated[Caller, Depends(authenticate)]) -> Caller:
+async def spend(request: Request, service: Service, caller: Caller, allowance: Allowance) -> None:
+    """Counts a request, and lets its answer tell what is left.
+
+    Raises:
+        RateLimited: there was nothing left.
+    """
+    spent = await run_in_threadpool(service.spend, caller, allowance)
+    if spent is None:
+        return
+    # Of the next whole second: a moment too early would be refused again.
+    seconds = int(spent.more_in_seconds) + 1
+    # https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
+    request.state.rate_limit_headers = {
+        "RateLimit-Policy": f'"{allowance}";q={spent.per_minute};w={WINDOW_SECONDS}',
+        "RateLimit": f'"{allowance}";r={spent.left};t={seconds}',
+    }
+    if spent.exceeded:
+        raise RateLimited(retry_after=seconds)
+
+
+def _may(
+    permission: Permission, allowance: Allowance | None = None
+) -> Callable[..., Awaitable[Caller]]:
+    async def check(
+        request: Request,
+        service: Annotated[Service, Depends(service_of)],
+        caller: Annotated[Caller, Depends(authenticate)],
+    ) -> Caller:
         # The service asks again; here a wrong role is refused before the body is judged.
         caller.require(permission)
+        if allowance is not None:
+            await spend(request, service, caller, allowance)
         return caller
 
     return check
@@ -74,6 +103,10 @@ def _may(permission: Permission) -> Callable[[Caller], Awaitable[Caller]]:
 Front = Annotated[Service, Depends(service_of)]
 Reader = Annotated[Caller, Depends(_may(Permission.READ))]
 Importer = Annotated[Caller, Depends(_may(Permission.CREATE_NUMBERS))]
+#: Importers whose requests are counted: those that start a job, a batch, a look at a vendor.
+Starter = Annotated[Caller, Depends(_may(Permission.CREATE_NUMBERS, Allowance.IMPORTS))]
+Batcher = Annotated[Caller, Depends(_may(Permission.CREATE_NUMBERS, Allowance.BATCHES))]
+Looker = Annotated[Caller, Depends(_may(Permission.CREATE_NUMBERS, Allowance.LOOKS))]
 DirectoryManager = Annotated[Caller, Depends(_may(Permission.MANAGE_DIRECTORY))]
 OrganizationManager = Annotated[Caller, Depends(_may(Permission.MANAGE_ORGANIZATION))]
 KeyManager = Annotated[Caller, Depends(_may(Permission.MANAGE_KEYS))]

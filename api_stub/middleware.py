@@ -78,6 +78,7 @@ class RequestLog:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
+                headers.update(scope.get("state", {}).get("rate_limit_headers", {}))
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)

@@ -25,6 +25,14 @@ from worker.providers import PROVIDERS
 
 #: Rows of one batch.
 MOST_ROWS: Final = 10_000
+#: Columns of one file: there are some forty fields, and as many as one likes of metadata.
+MOST_COLUMNS: Final = 200
+#: Bytes of one row: as much as a single import may have.
+LARGEST_ROW: Final = 64 * 1024
+#: What the defaults may grow to, once every row has a copy.
+_MOST_COPIED: Final = 64 * 1024 * 1024
+#: Nobody reads more faults of a row than these.
+_MOST_FAULTS: Final = 20
 
 _DOCUMENT: Final = frozenset({"callback_url", "defaults", "items"})
 _FIELDS: Final = frozenset(ImportRequest.model_fields)
@@ -85,6 +93,7 @@ def read_batch_json(document: Any) -> BatchRequest:  # noqa: ANN401 -- whatever 
     for place, item in enumerate(items, start=1):
         try:
             values = _merged(defaults, _snake_fields(item))
+            _require_size(len(json.dumps(values)))
         except InvalidRequest as error:
             found.append(BatchItem(line=place, error=error))
             said.append(item)
@@ -109,6 +118,8 @@ def _parts(document: Any) -> tuple[list[Any], dict[str, Any]]:  # noqa: ANN401 -
     _require_count(len(items))
     defaults = _snake_fields(defaults)
     _require_known(defaults, _FIELDS, "defaults.")
+    if len(json.dumps(defaults)) * len(items) > _MOST_COPIED:
+        raise InvalidRequest("defaults: Too large for so many items: each gets a copy.")
     if "callback_url" in given:
         defaults = {"callback_url": given["callback_url"], **defaults}
     return items, defaults
@@ -187,6 +198,11 @@ def _require_count(rows: int) -> None:
         raise InvalidRequest(f"A batch takes at most {MOST_ROWS} numbers: send several batches.")
 
 
+def _require_size(size: int) -> None:
+    if size > LARGEST_ROW:
+        raise InvalidRequest(f"The import is larger than {LARGEST_ROW // 1024} KiB.")
+
+
 # Names
 
 
@@ -230,7 +246,8 @@ def _shown(name: str) -> str:
 
 def _explained(error: ValidationError, inside: tuple[str, ...]) -> str:
     found = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    for fault in faults[:_MOST_FAULTS]:
         place = ".".join(
             str(part) if isinstance(part, int) else _shown(part)
             for part in (*inside, *fault["loc"])
@@ -272,6 +289,8 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _columns(header: Sequence[str], defaults: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Reads the names of the columns, each a field, a field of a field, or nothing to read."""
+    if len(header) > MOST_COLUMNS:
+        raise InvalidRequest(f"The file may have at most {MOST_COLUMNS} columns.")
     found: list[tuple[str, ...]] = []
     for place, text in enumerate(header, start=1):
         if text.strip() in ERROR_COLUMNS:
@@ -307,6 +326,7 @@ def _row(columns: Sequence[tuple[str, ...]], cells: Sequence[str]) -> dict[str, 
             f"The row has {len(cells)} cells where the first line has {len(columns)}. Put a cell "
             "that holds a comma in quotes."
         )
+    _require_size(sum(map(len, cells)))
     found: dict[str, Any] = {}
     for name, cell in zip(columns, cells, strict=True):
         if not (name and cell):

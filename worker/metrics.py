@@ -39,6 +39,9 @@ NOTIFICATIONS_LATE = Gauge(
     "trunkline_notifications_late_seconds", "For how long the oldest due notification has been due"
 )
 SUBMITS = Counter("trunkline_submits_total", "Imports accepted", ["provider"])
+RATE_LIMITED = Counter(
+    "trunkline_rate_limited_total", "Requests refused because a key sent too many", ["allowance"]
+)
 NOTIFICATIONS = Counter(
     "trunkline_notifications_total",
     "Attempts at delivering a notification, by outcome (delivered, retried or given_up)",

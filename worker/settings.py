@@ -122,6 +122,13 @@ class Settings(BaseSettings):
     #: reachable from inside.
     self_test_base_url: str | None = None
 
+    #: How many requests a minute one API key may send: those that start a job (imports and
+    #: dialects', releases, changes, retries), batches, and those that ask a vendor meanwhile
+    #: (preflights, checks, an account's numbers). 0 sets no limit.
+    imports_per_minute: int = Field(default=600, ge=0)
+    batches_per_minute: int = Field(default=20, ge=0)
+    looks_per_minute: int = Field(default=120, ge=0)
+
     #: How long a dialect's request waits for its import; its answer is 202 if that takes longer.
     dialect_wait_seconds: float = Field(default=25.0, ge=0, le=60)
     #: What callers of the Ravan dialect are told a minute costs, in cents; nothing is charged.

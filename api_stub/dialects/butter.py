@@ -27,7 +27,7 @@ from fastapi import Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StrictBool
 
-from api_stub.auth import Front, Importer
+from api_stub.auth import Front, Starter
 from api_stub.dialects._core import (
     Dialect,
     StillRunning,
@@ -210,7 +210,7 @@ class Butter(Dialect):
 
 
 async def _member(
-    caller: Importer,
+    caller: Starter,
     organization_id: Annotated[
         str, Header(alias="X-Organization-Id", description="The organization ID.")
     ],

@@ -39,7 +39,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel, to_snake
 
-from api_stub.auth import Front, identify
+from api_stub.auth import Front, identify, spend
 from api_stub.dialects._core import (
     Dialect,
     StillRunning,
@@ -48,6 +48,7 @@ from api_stub.dialects._core import (
     retry_after,
     reworded,
 )
+from worker.domain.allowances import Allowance
 from worker.domain.errors import (
     AccountSuspended,
     AgentNotFound,
@@ -320,6 +321,7 @@ async def _holder(
         raise KeySecretRequired
     caller = await identify(request, service, f"tl_{key_id.removeprefix('tl_')}_{secret}")
     caller.require(Permission.CREATE_NUMBERS)
+    await spend(request, service, caller, Allowance.IMPORTS)
     return caller
 
 

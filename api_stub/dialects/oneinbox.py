@@ -29,7 +29,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from api_stub.auth import Front, Importer
+from api_stub.auth import Front, Starter
 from api_stub.dialects._core import (
     Dialect,
     StillRunning,
@@ -247,7 +247,7 @@ router = OneInbox().router()
     },
 )
 async def register_phone_number(
-    *, request: Request, service: Front, caller: Importer, body: PhoneNumberCreate
+    *, request: Request, service: Front, caller: Starter, body: PhoneNumberCreate
 ) -> Response:
     """Imports a number of a stored account, or one that is asserted at Twilio or Telnyx."""
     wanted = _import_of(body)

@@ -17,7 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from api_stub.auth import Front, Importer
+from api_stub.auth import Front, Starter
 from api_stub.dialects._core import (
     Dialect,
     StillRunning,
@@ -109,7 +109,7 @@ router = Ravan().router()
     },
 )
 async def add_twilio_number(
-    *, request: Request, service: Front, caller: Importer, body: AddTwilioNumberRequest
+    *, request: Request, service: Front, caller: Starter, body: AddTwilioNumberRequest
 ) -> Response:
     """Imports a number of the organisation's stored Twilio account."""
     account = await run_in_threadpool(service.stored_account, caller, ProviderName.TWILIO)

@@ -25,7 +25,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from api_stub.auth import Front, Importer
+from api_stub.auth import Front, Starter
 from api_stub.dialects._core import (
     Dialect,
     StillRunning,
@@ -39,6 +39,7 @@ from api_stub.dialects._core import (
 from worker.domain.errors import (
     Forbidden,
     InvalidRequest,
+    RateLimited,
     TransientError,
     TrunklineError,
     Unauthenticated,
@@ -56,7 +57,7 @@ _USER_ID: Final = re.compile(
 )
 _APPLICATION_ID: Final = re.compile(r"[0-9]{1,32}")
 #: These keep their status, and an unknown user; see the module's words on the others.
-_OWN_STATUS: Final = (Unauthenticated, Forbidden, UserNotFound)
+_OWN_STATUS: Final = (Unauthenticated, Forbidden, UserNotFound, RateLimited)
 _WORDS: Final = {
     "credentials.account_sid": "accSId",
     "credentials.auth_id": "accSId",
@@ -219,7 +220,7 @@ router = Weya().router()
     },
 )
 async def add_phone(
-    *, request: Request, service: Front, caller: Importer, body: AddPhoneRequest
+    *, request: Request, service: Front, caller: Starter, body: AddPhoneRequest
 ) -> Response:
     """Imports a number of the Plivo, Twilio or Telnyx account that the request brings."""
     wanted = _import_of(body)

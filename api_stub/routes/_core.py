@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api_stub.problems import InvalidFields, ServiceUnavailable
 from api_stub.schemas import FieldError
-from worker.domain.errors import Forbidden, InvalidRequest, Unauthenticated
+from worker.domain.errors import Forbidden, InvalidRequest, RateLimited, Unauthenticated
 from worker.domain.values import format_id
 
 _Out = TypeVar("_Out", bound=BaseModel)
@@ -46,6 +46,8 @@ REPLAYED: Final = {
 ALWAYS: Final = (InvalidRequest, Unauthenticated, ServiceUnavailable)
 #: Any route that changes something.
 WRITES: Final = (*ALWAYS, Forbidden)
+#: Any route that an allowance counts.
+COUNTED: Final = (*WRITES, RateLimited)
 
 
 class PageQuery(BaseModel):

@@ -11,9 +11,9 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from api_stub import problems
-from api_stub.auth import Front, Importer, Reader
+from api_stub.auth import Front, Importer, Looker, Reader
 from api_stub.bodies import CredentialBody, CredentialChange, StrictRoute, read_credentials
-from api_stub.routes._core import ALWAYS, WRITES, PageQuery, answer, cut
+from api_stub.routes._core import ALWAYS, COUNTED, WRITES, PageQuery, answer, cut
 from api_stub.routes._looking import NO_SIGHT, look
 from api_stub.schemas import CredentialOut, CredentialPage
 from api_stub.schemas_looks import AccountNumberOut, AccountNumberPage
@@ -92,7 +92,7 @@ def read_credential(service: Front, caller: Reader, credential_id: str) -> Respo
     response_model=CredentialOut,
     summary="Rotate a provider account's secrets",
     responses=problems.document(
-        *WRITES,
+        *COUNTED,
         CredentialNotFound,
         CredentialNotOwned,
         PayloadTooLarge,
@@ -104,7 +104,7 @@ async def rotate_credential(
     *,
     request: Request,
     service: Front,
-    caller: Importer,
+    caller: Looker,
     credential_id: str,
     body: CredentialChange,
 ) -> Response:
@@ -135,13 +135,13 @@ async def rotate_credential(
     "/v1/credentials/{credential_id}/numbers",
     response_model=AccountNumberPage,
     summary="List the numbers of a provider account",
-    responses=problems.document(*WRITES, CredentialNotFound, CredentialNotOwned, *NO_SIGHT),
+    responses=problems.document(*COUNTED, CredentialNotFound, CredentialNotOwned, *NO_SIGHT),
 )
 async def list_account_numbers(
     *,
     request: Request,
     service: Front,
-    caller: Importer,
+    caller: Looker,
     credential_id: str,
     query: Annotated[AccountQuery, Query()],
 ) -> Response:

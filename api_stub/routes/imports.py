@@ -12,10 +12,11 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, field_validator
 
 from api_stub import problems
-from api_stub.auth import Front, Importer, Reader
+from api_stub.auth import Front, Importer, Looker, Reader, Starter
 from api_stub.bodies import ImportBody, StrictRoute, read_credentials
 from api_stub.routes._core import (
     ALWAYS,
+    COUNTED,
     REPLAYED,
     WRITES,
     IdempotencyKey,
@@ -61,7 +62,7 @@ router = APIRouter(tags=["imports"], route_class=StrictRoute)
 
 #: What submit itself may refuse.
 _REFUSALS: Final = (
-    *WRITES,
+    *COUNTED,
     InvalidPhoneNumber,
     SignaturesUnverifiable,
     CredentialNotFound,
@@ -119,7 +120,7 @@ async def submit_import(
     *,
     request: Request,
     service: Front,
-    caller: Importer,
+    caller: Starter,
     body: ImportBody,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
@@ -146,11 +147,11 @@ async def submit_import(
     response_model=PreflightOut,
     summary="Try an import without doing it",
     responses=problems.document(
-        *WRITES, InvalidPhoneNumber, SipTrunkProvisionFailed, PayloadTooLarge, *NO_SIGHT
+        *COUNTED, InvalidPhoneNumber, SipTrunkProvisionFailed, PayloadTooLarge, *NO_SIGHT
     ),
 )
 async def preflight_import(
-    *, request: Request, service: Front, caller: Importer, body: ImportBody
+    *, request: Request, service: Front, caller: Looker, body: ImportBody
 ) -> Response:
     """Takes what an import takes and changes nothing: neither here nor at the provider.
 
@@ -261,10 +262,10 @@ def cancel_import(service: Front, caller: Importer, import_id: str) -> Response:
     responses={
         202: {"headers": {"Location": LOCATION}},
         **problems.document(
-            *WRITES, NotFound, CredentialNotFound, InvalidState, NumberAlreadyImported
+            *COUNTED, NotFound, CredentialNotFound, InvalidState, NumberAlreadyImported
         ),
     },
 )
-def retry_import(service: Front, caller: Importer, import_id: str) -> Response:
+def retry_import(service: Front, caller: Starter, import_id: str) -> Response:
     """Starts a failed or cancelled import again, or goes on with the undo of a stuck one."""
     return accepted(service.retry(caller, import_id))

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api_stub import problems
-from api_stub.auth import Front, Importer, Reader
+from api_stub.auth import Front, Looker, Reader, Starter
 from api_stub.bodies import NumberBody, StrictRoute
-from api_stub.routes._core import ALWAYS, WRITES, PageQuery, answer, cut
+from api_stub.routes._core import ALWAYS, COUNTED, PageQuery, answer, cut
 from api_stub.routes._jobs import FAILURES, LOCATION, Prefer, outcome
 from api_stub.routes._looking import NO_SIGHT, look
 from api_stub.schemas import EventOut, EventPage, JobOut, NumberOut, NumberPage
@@ -71,7 +71,7 @@ def read_number(service: Front, caller: Reader, number_id: str) -> Response:
             "headers": {"Location": LOCATION},
         },
         **problems.document(
-            *WRITES, NotFound, NumberBusy, AgentNotFound, AgentNotOwned, PayloadTooLarge, *FAILURES
+            *COUNTED, NotFound, NumberBusy, AgentNotFound, AgentNotOwned, PayloadTooLarge, *FAILURES
         ),
     },
 )
@@ -79,7 +79,7 @@ async def change_number(
     *,
     request: Request,
     service: Front,
-    caller: Importer,
+    caller: Starter,
     number_id: str,
     body: NumberBody,
     prefer: Prefer = None,
@@ -107,11 +107,11 @@ async def change_number(
             "headers": {"Location": LOCATION},
         },
         202: {"headers": {"Location": LOCATION}},
-        **problems.document(*WRITES, NotFound, NumberBusy, *FAILURES),
+        **problems.document(*COUNTED, NotFound, NumberBusy, *FAILURES),
     },
 )
 async def release_number(
-    *, request: Request, service: Front, caller: Importer, number_id: str, prefer: Prefer = None
+    *, request: Request, service: Front, caller: Starter, number_id: str, prefer: Prefer = None
 ) -> Response:
     """Gives the number back: its routing as it was before the import, and nothing of ours left.
 
@@ -132,14 +132,14 @@ async def release_number(
             "description": "With `repair=true`: this job puts right what was found.",
             "headers": {"Location": LOCATION},
         },
-        **problems.document(*WRITES, NotFound, NumberBusy, *FAILURES, *NO_SIGHT),
+        **problems.document(*COUNTED, NotFound, NumberBusy, *FAILURES, *NO_SIGHT),
     },
 )
 async def check_number(
     *,
     request: Request,
     service: Front,
-    caller: Importer,
+    caller: Looker,
     number_id: str,
     repair: Annotated[
         bool, Query(description="Whether a job is to put right what can be put right.")

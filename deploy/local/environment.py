@@ -21,6 +21,11 @@ LIVE_REQUIRED: Final = {
     "TRUNKLINE_PUBLIC_BASE_URL": "the https:// address at which providers reach this API",
 }
 
+#: A sandbox is there to be hammered, with one key. What it costs to count is still paid.
+SANDBOX_ALLOWANCES: Final = {
+    f"TRUNKLINE_{name}_PER_MINUTE": "1000000" for name in ("IMPORTS", "BATCHES", "LOOKS")
+}
+
 # A key of a real account in the caller's shell must never reach a run against the sandbox, nor may
 # settings of an installed Trunkline.
 _FOREIGN_IN_SANDBOX = ("TWILIO_", "TELNYX_", "PLIVO_", "SIP_", "LIVEKIT_", "TRUNKLINE_")

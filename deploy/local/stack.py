@@ -281,5 +281,6 @@ class Stack:
             own["TRUNKLINE_PUBLIC_BASE_URL"] = PUBLIC_URL
             own["TRUNKLINE_SELF_TEST_BASE_URL"] = self.api_url
             own["TRUNKLINE_NOTIFY_LOOPBACK"] = "true"
+            own |= env.SANDBOX_ALLOWANCES
             own |= env.sandbox_vendors(self.sandbox_url, self._secret("livekit-secret"))
         return own

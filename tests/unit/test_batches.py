@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from worker.batches import MOST_ROWS, BatchRequest, import_of, read_batch_csv, read_batch_json
+from worker.batches import (
+    LARGEST_ROW,
+    MOST_COLUMNS,
+    MOST_ROWS,
+    BatchRequest,
+    import_of,
+    read_batch_csv,
+    read_batch_json,
+)
 from worker.domain.errors import InvalidRequest
 
 HEADER = "phone_number,provider,friendly_name\r\n"
@@ -309,3 +318,63 @@ def test_nothing_of_a_row_shows_in_a_repr() -> None:
 
     assert "planted" not in repr(request)
     assert request.fingerprint not in repr(request)
+
+
+# More than anybody means
+
+
+def test_columns_beyond_all_sense_are_refused_before_they_are_compared() -> None:
+    columns = ",".join(f"metadata.{place}" for place in range(300_000))
+    begun = time.process_time()
+
+    with pytest.raises(InvalidRequest, match=f"at most {MOST_COLUMNS} columns"):
+        csv(f"phone_number,provider,{columns}\n")
+
+    # Each with all that came before it took 25 s for 20,000.
+    assert time.process_time() - begun < 2
+
+
+def test_as_many_columns_as_are_allowed_are_read() -> None:
+    extra = MOST_COLUMNS - 2
+    header = ",".join(f"metadata.{place}" for place in range(extra))
+
+    found = values(f"phone_number,provider,{header}\n+14155550100,twilio{',x' * extra}\n")
+
+    assert len(found["metadata"]) == extra
+
+
+def test_a_row_is_no_larger_than_a_single_import_may_be() -> None:
+    cell = "x" * (LARGEST_ROW // 2)
+    header = "phone_number,provider,metadata.a,metadata.b\n"
+    good = "+14155550101,twilio,a,b\n"
+    item = {"phone_number": "+14155550100", "metadata": {"a": cell, "b": cell}}
+
+    by_csv = csv(f"{header}+14155550100,twilio,{cell},{cell}\n{good}").items
+    by_json = read_batch_json({"items": [item, {"phone_number": "+14155550101"}]}).items
+
+    for items in (by_csv, by_json):
+        assert items[0].error is not None
+        assert "64 KiB" in items[0].error.message
+        assert items[1].error is None
+
+
+def test_defaults_are_not_multiplied_without_end() -> None:
+    def read(filler: int, rows: int) -> BatchRequest:
+        items = [{"phone_number": f"+1415555{place:04}"} for place in range(rows)]
+        return read_batch_json({"defaults": {"metadata": {"a": "x" * filler}}, "items": items})
+
+    # 60 KiB that are sent once would be stored ten thousand times.
+    with pytest.raises(InvalidRequest, match="defaults: Too large for so many items"):
+        read(60_000, 5_000)
+
+    assert all(item.error is None for item in read(4_000, 5_000).items)
+    assert all(item.error is None for item in read(60_000, 100).items)
+
+
+def test_a_row_with_a_thousand_faults_tells_of_some() -> None:
+    faults = {f"{'x' * (place // 26 + 1)}{chr(97 + place % 26)}": 1 for place in range(1000)}
+
+    with pytest.raises(InvalidRequest) as caught:
+        import_of({"phone_number": "+14155550100", "provider": "twilio", **faults})
+
+    assert caught.value.message.count("There is no such field.") == 20

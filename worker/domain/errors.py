@@ -5,6 +5,7 @@ TrunklineError
 │   ├── ProviderUnavailable     provider_unavailable
 │   │   └── NotSettled          a write may still land: wait, then look again
 │   ├── ProviderRateLimited     provider_rate_limited
+│   ├── RateLimited             rate_limited: the caller's own requests to us
 │   ├── LiveKitUnavailable      livekit_unavailable
 │   └── CallbacksUnreachable    callbacks_unreachable: our own public URL
 ├── PermanentError              trying again changes nothing until somebody acts
@@ -96,6 +97,17 @@ class ProviderRateLimited(TransientError):
     code = "provider_rate_limited"
     status = 429
     sentence = "The provider is limiting this account's requests. Wait a little and try again."
+
+
+class RateLimited(TransientError):
+    """An API key sends more requests than the operator allows it."""
+
+    code = "rate_limited"
+    status = 429
+    sentence = (
+        "This API key sends too many requests. Wait as long as the Retry-After header says; send "
+        "many numbers at once with one POST /v1/batches."
+    )
 
 
 class LiveKitUnavailable(TransientError):

@@ -36,6 +36,7 @@ from worker.intake import (
     explain,
     parse_credentials,
 )
+from worker.limiter import Limiter
 from worker.notifications import SigningSecret
 from worker.preflight import Preflight
 from worker.selftest import ANSWER_HEADER, PROBE_HEADER
@@ -116,6 +117,7 @@ class Service(
             sweeps=Sweeps(engine, resend_after_seconds=settings.resend_after_seconds),
             vault=Vault(settings.vault_keys),
             sender=Sender(),
+            limiter=Limiter(settings),
         )
 
     @property
@@ -130,8 +132,9 @@ class Service(
         return self._settings.dialect_wait_seconds
 
     def close(self) -> None:
-        """Closes the connections to the database; the next call opens new ones."""
+        """Closes the connections to the database and to Redis; the next call opens new ones."""
         self._directory.close()
+        self._limiter.close()
 
     def rotate_keys(self) -> int:
         """Seals every secret with the first vault key; returns how many.

@@ -34,6 +34,7 @@ from worker.domain.references import parse_reference
 from worker.domain.spec import ImportSpec
 from worker.domain.values import NumberStatus, format_id, parse_id
 from worker.intake import ImportRequest, parse_credentials
+from worker.limiter import Limiter
 from worker.providers import PROVIDERS, Credentials
 from worker.settings import Settings
 
@@ -53,6 +54,7 @@ class Part:
         sweeps: Sweeps,
         vault: Vault,
         sender: Sender,
+        limiter: Limiter,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
@@ -63,6 +65,7 @@ class Part:
         self._sweeps = sweeps
         self._vault = vault
         self._sender = sender
+        self._limiter = limiter
 
     def _replayed(self, caller: Caller, key: str, fingerprint: str) -> JobRecord | None:
         """Returns the job that an earlier request with this key made.

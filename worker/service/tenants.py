@@ -16,6 +16,7 @@ from worker.db.audit import AuditRecord
 from worker.db.keys import ListedKey
 from worker.db.members import OrganizationRecord
 from worker.domain.access import Caller, Permission, Role
+from worker.domain.allowances import Allowance, Spent
 from worker.domain.errors import NotFound, Unauthenticated
 from worker.domain.values import format_id, parse_id
 from worker.service._core import Part, cursor_of
@@ -53,6 +54,15 @@ class Tenants(Part):
             key_id=record.id,
             actor=record.prefix,
         )
+
+    def spend(self, caller: Caller, allowance: Allowance) -> Spent | None:
+        """Counts a request of the caller's key; None if nothing limits it.
+
+        Safe to repeat: no, each counts.
+        """
+        if caller.key_id is None:
+            return None
+        return self._limiter.spend(allowance, format_id("key", caller.key_id))
 
     def operator(self, organization: str) -> Caller:
         """Returns the command line's own caller for an organisation, by the operator's name for it.

@@ -21,6 +21,7 @@ from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.domain.errors import InvalidRequest, SipTrunkProvisionFailed
 from worker.domain.spec import ImportSpec
+from worker.limiter import Limiter
 from worker.service import Caller, ImportRequest, Role, Service
 
 CREDENTIALS: dict[str, dict[str, str]] = {
@@ -56,6 +57,7 @@ class _Platform:
             sweeps=Sweeps(self.engine, resend_after_seconds=2),
             vault=self.vault,
             sender=_NoBroker(),
+            limiter=Limiter(self.settings),
         )
         organization = directory.create_organization("Acme")
         self.caller = Caller(

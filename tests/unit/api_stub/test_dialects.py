@@ -14,7 +14,7 @@ from tests.unit.api_stub.test_app import Stub
 from worker.domain.errors import BY_CODE, ProviderRateLimited, SipLoginIncomplete
 from worker.service import Service
 
-WEYA = {"unauthenticated": 401, "forbidden": 403, "user_not_found": 404}
+WEYA = {"unauthenticated": 401, "forbidden": 403, "user_not_found": 404, "rate_limited": 429}
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,9 @@ class Outage:
     def authenticate(self, _key: str) -> Caller:
         return Caller(organization_id=ID, role=Role.ADMIN, key_id=ID, actor="a")
 
+    def spend(self, *_: Any) -> None:
+        return None
+
     def submit(self, *_: Any, **__: Any) -> Submitted:
         return Submitted(job=job(), created=True)
 
