@@ -42,10 +42,10 @@ from worker.domain.values import (
     RoutingMode,
     SipTransport,
     parse_pin,
-    parse_sip_host,
 )
 from worker.providers import PROVIDERS, Credentials
 from worker.settings import Settings
+from worker.sip_hosts import read_sip_address
 
 _ALPHANUMERIC: Final = string.ascii_letters + string.digits
 _WIDEST_PREFIX: Final = 8
@@ -350,7 +350,9 @@ def _sip_address(request: ImportRequest, settings: Settings) -> str | None:
     if (sip.username is None) != (sip.password is None):
         raise SipLoginIncomplete("Give sip.username and sip.password together.")
     if sip.address is not None:
-        return parse_sip_host(sip.address)
+        # The platform's own is the operator's choice, wherever it is.
+        own = settings.platform_sip(_carrier_of(request))[0]
+        return own if sip.address == own else read_sip_address(sip.address, settings)
     if not request.supports_outbound:
         return None
     platform = _platform_sip(_carrier_of(request), settings)

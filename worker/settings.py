@@ -40,6 +40,8 @@ TELNYX_SIGNALLING: Final = (
     "64.16.250.13",
 )
 _SHORTEST_SECRET: Final = 32
+#: The widest that there is: 10.0.0.0/8, fd00::/8.
+_WIDEST_OWN_NETWORK: Final = 8
 
 
 class Environment(StrEnum):
@@ -128,6 +130,8 @@ class Settings(BaseSettings):
     telnyx_signalling_addresses: Annotated[tuple[str, ...], NoDecode] = TELNYX_SIGNALLING
     #: Whether a SIP address that an import brings must be in the DNS.
     sip_dns_check: bool = False
+    #: Networks of your own that such an address may lead to; LiveKit dials it.
+    sip_private_networks: Annotated[tuple[str, ...], NoDecode] = ()
 
     livekit_url: str = Field(validation_alias=_vendor("LIVEKIT_URL"))
     livekit_api_key: str = Field(validation_alias=_vendor("LIVEKIT_API_KEY"))
@@ -198,6 +202,7 @@ class Settings(BaseSettings):
         "vault_keys",
         "twilio_signalling_addresses",
         "telnyx_signalling_addresses",
+        "sip_private_networks",
         mode="before",
     )(_split)
 
@@ -231,6 +236,14 @@ class Settings(BaseSettings):
     def _is_sip_uri(cls, value: str) -> str:
         if not value.startswith("sip:") or ";" in value or "@" in value:
             raise ValueError("LIVEKIT_SIP_URI must look like sip:PROJECT.sip.livekit.cloud")
+        return value
+
+    @field_validator("sip_private_networks")
+    @classmethod
+    def _are_narrow_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            if ipaddress.ip_network(network).prefixlen < _WIDEST_OWN_NETWORK:
+                raise ValueError(f"a network of your own is /{_WIDEST_OWN_NETWORK} or narrower")
         return value
 
     @field_validator("twilio_signalling_addresses", "telnyx_signalling_addresses")
