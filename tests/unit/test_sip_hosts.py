@@ -11,9 +11,9 @@ import pytest
 from tests.conftest import make_settings
 from worker.addresses import Resolver
 from worker.domain.errors import InvalidRequest, ProviderUnavailable, SipTrunkProvisionFailed
-from worker.domain.spec import ImportSpec
+from worker.domain.spec import ImportSecrets, ImportSpec
 from worker.domain.values import ProviderName
-from worker.intake import ImportRequest, spec_of
+from worker.intake import ImportRequest, NumberChange, changed, spec_of
 from worker.settings import Settings
 from worker.sip_hosts import look_up_sip_address, read_sip_address
 
@@ -243,3 +243,26 @@ def test_a_resolver_that_hangs_is_not_waited_for() -> None:
         look_up_sip_address(spec(), CHECKED, resolver=hang, seconds=0.1)
     look_up_sip_address(spec(), SETTINGS, resolver=hang, seconds=0.1)
     gate.set()
+
+
+def test_a_change_of_login_is_held_to_the_same() -> None:
+    hidden = ImportSecrets(
+        inbound_username="acme",
+        inbound_password="sandbox-sip",
+        termination_username="out",
+        termination_password="sandbox-out",
+        sip_username="acme",
+        sip_password="sandbox-sip",
+        pin="",
+        fingerprint="f",
+    )
+
+    def change(username: str, password: str) -> None:
+        login = {"username": username, "password": password}
+        changed(NumberChange(sip=login), spec(), hidden)  # type: ignore[arg-type]
+
+    change("other", "sandbox-other")
+    with pytest.raises(InvalidRequest, match="username"):
+        change("other\r\nRoute: <sip:10.0.0.1>", "sandbox-other")
+    with pytest.raises(InvalidRequest, match="password"):
+        change("other", "sandbox-other\n")
