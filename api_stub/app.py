@@ -73,6 +73,7 @@ def create_app() -> FastAPI:
     """Returns the application that the environment describes."""
     settings = load()
     logs.configure(level=settings.log_level, log_format=settings.log_format)
+    logs.adopt_last_words()
     _adopt_server_logs()
     # A thread that cannot have a connection would only wait for one.
     connections = settings.database_pool_size + settings.database_max_overflow

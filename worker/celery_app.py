@@ -155,6 +155,7 @@ def _configure_logging(**_: object) -> None:
     """Takes the place of Celery's logging set-up in worker, beat and Flower."""
     settings = load()
     logs.configure(level=settings.log_level, log_format=settings.log_format)
+    logs.adopt_last_words()
 
 
 def impatient_connection() -> Any:  # noqa: ANN401 -- kombu is untyped

@@ -42,13 +42,16 @@ from worker.domain.values import (
     RoutingMode,
     SipTransport,
     parse_pin,
-    parse_sip_host,
 )
 from worker.providers import PROVIDERS, Credentials
 from worker.settings import Settings
+from worker.sip_hosts import read_sip_address
 
 _ALPHANUMERIC: Final = string.ascii_letters + string.digits
 _WIDEST_PREFIX: Final = 8
+#: LiveKit and the carrier put it into a From header and, quoted, into a digest; what ends either
+#: would begin a header of the customer's own: https://www.rfc-editor.org/rfc/rfc3261#section-25.1
+_SIP_USERNAME: Final = re.compile(r"[!#-;=?-\[\]-~]+")
 
 
 def _either_case(name: str) -> AliasChoices:
@@ -210,6 +213,7 @@ def changed(
 def _changed_login(login: SipLoginChange, spec: ImportSpec, kept: ImportSecrets) -> dict[str, str]:
     """What a new SIP login replaces: a carrier's is one for both directions."""
     username, password = login.username, login.password.get_secret_value()
+    _require_plain_login(username, password)
     values: dict[str, str] = {}
     if kept.sip_username is not None:
         values |= {"sip_username": username, "sip_password": password}
@@ -349,14 +353,27 @@ def _sip_address(request: ImportRequest, settings: Settings) -> str | None:
     sip = request.sip
     if (sip.username is None) != (sip.password is None):
         raise SipLoginIncomplete("Give sip.username and sip.password together.")
+    if sip.username is not None and sip.password is not None:
+        _require_plain_login(sip.username, sip.password.get_secret_value())
     if sip.address is not None:
-        return parse_sip_host(sip.address)
+        # The platform's own is the operator's choice, wherever it is.
+        own = settings.platform_sip(_carrier_of(request))[0]
+        return own if sip.address == own else read_sip_address(sip.address, settings)
     if not request.supports_outbound:
         return None
     platform = _platform_sip(_carrier_of(request), settings)
     if platform is None and sip.username is not None:
         raise SipLoginIncomplete
     return None if platform is None else platform[0]
+
+
+def _require_plain_login(username: str, password: str) -> None:
+    if _SIP_USERNAME.fullmatch(username) is None:
+        raise InvalidRequest(
+            "sip.username must be ASCII without spaces, quotes, angle brackets and backslashes."
+        )
+    if not password.isprintable():
+        raise InvalidRequest("sip.password must hold no control characters, such as a line's end.")
 
 
 def _is_platforms(request: ImportRequest, address: str | None, settings: Settings) -> bool:

@@ -26,11 +26,12 @@ from uuid import UUID
 import structlog
 
 from worker import metrics
+from worker.addresses import NotReached, TooSlow
 from worker.db.notifications import DueNotification, Notifications
 from worker.db.vault import Vault, VaultKeyMissingError
 from worker.domain.errors import InvalidRequest
 from worker.domain.values import format_id
-from worker.outward import TOTAL_SECONDS, NotReached, Reply, TooSlow, parse_retry_after, post
+from worker.outward import TOTAL_SECONDS, Reply, parse_retry_after, post
 from worker.settings import Settings
 
 _log: Final = structlog.get_logger(__name__)

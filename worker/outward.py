@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import queue
 import re
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +27,18 @@ from urllib.parse import urlsplit
 
 import httpcore
 
+from worker.addresses import (
+    Address,
+    NotReached,
+    Resolver,
+    TooSlow,
+    ask_dns,
+    ask_system,
+    is_inside_name,
+    is_public,
+    read_literal,
+    resolve,
+)
 from worker.domain.errors import InvalidRequest
 
 #: From the first byte of the DNS question to the last one of the answer.
@@ -48,55 +58,6 @@ _HOST: Final = re.compile(
     re.IGNORECASE,
 )
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-#: https://www.iana.org/assignments/iana-ipv4-special-registry, multicast, and 168.63.129.16, which
-#: is public but the host's own agent inside Azure:
-#: https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
-_REFUSED_IPV4: Final = tuple(
-    map(
-        ipaddress.IPv4Network,
-        (
-            "0.0.0.0/8",
-            "10.0.0.0/8",
-            "100.64.0.0/10",
-            "127.0.0.0/8",
-            "168.63.129.16/32",
-            "169.254.0.0/16",
-            "172.16.0.0/12",
-            "192.0.0.0/24",
-            "192.0.2.0/24",
-            "192.31.196.0/24",
-            "192.52.193.0/24",
-            "192.88.99.0/24",
-            "192.168.0.0/16",
-            "192.175.48.0/24",
-            "198.18.0.0/15",
-            "198.51.100.0/24",
-            "203.0.113.0/24",
-            "224.0.0.0/4",
-            "240.0.0.0/4",
-        ),
-    )
-)
-#: Nothing outside it is global unicast: neither ::1, nor fe80::, nor fc00::, nor ::ffff:10.0.0.1.
-_GLOBAL_IPV6: Final = ipaddress.IPv6Network("2000::/3")
-#: https://www.iana.org/assignments/iana-ipv6-special-registry: Teredo and other protocols,
-#: documentation, 6to4, documentation.
-_REFUSED_IPV6: Final = tuple(
-    map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
-)
-#: Where a network without IPv4 reaches it; the last 32 bits are the address that is meant:
-#: https://www.rfc-editor.org/rfc/rfc6052
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-
-
-class NotReached(Exception):
-    """No answer came; the text is a sentence fit for the customer, without the URL's path."""
-
-
-class TooSlow(NotReached):
-    """No answer came in time: the time was used up, unlike by a refusal."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
@@ -114,7 +75,7 @@ class _Place:
     host: str
     port: int
     target: str = field(repr=False)
-    literal: _Address | None
+    literal: Address | None
 
     @property
     def host_header(self) -> str:
@@ -122,11 +83,13 @@ class _Place:
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def vet_url(url: str, *, allow_loopback: bool, resolve: bool) -> None:
+def vet_url(
+    url: str, *, allow_loopback: bool, look_up: bool, resolver: Resolver | None = None
+) -> None:
     """Checks a URL that a customer wants to be called at.
 
-    ``resolve`` also asks the DNS; a name that is not there right now passes, as delivery looks
-    again each time.
+    ``look_up`` also asks the DNS, or the given resolver; a name that is not there right now passes,
+    as delivery looks again each time.
 
     Raises:
         InvalidRequest: it cannot be called, or leads to an address that is not public.
@@ -134,10 +97,11 @@ def vet_url(url: str, *, allow_loopback: bool, resolve: bool) -> None:
     Safe to repeat: yes.
     """
     place = _read(url, allow_loopback=allow_loopback)
-    addresses: Iterable[_Address] = () if place.literal is None else (place.literal,)
-    if resolve and place.literal is None:
+    addresses: Iterable[Address] = () if place.literal is None else (place.literal,)
+    if look_up and place.literal is None:
         with contextlib.suppress(NotReached):
-            addresses = _resolve(place, time.monotonic() + _VET_SECONDS)
+            deadline = time.monotonic() + _VET_SECONDS
+            addresses = resolve(place.host, deadline, resolver or _resolver(allow_loopback))
     for address in addresses:
         _require_allowed(place, address, allow_loopback=allow_loopback)
 
@@ -150,11 +114,12 @@ def post(
     allow_loopback: bool,
     timeout_seconds: float = TOTAL_SECONDS,
     trust: ssl.SSLContext | None = None,
+    resolver: Resolver | None = None,
 ) -> Reply:
     """Sends one POST and returns how it was answered, whatever the status.
 
     ``timeout_seconds`` bounds all of it, also against an answer that trickles. ``trust`` replaces
-    the public certificate authorities.
+    the public certificate authorities, ``resolver`` the DNS.
 
     Raises:
         InvalidRequest: the URL may not be called.
@@ -164,7 +129,10 @@ def post(
     """
     deadline = time.monotonic() + timeout_seconds
     place = _read(url, allow_loopback=allow_loopback)
-    addresses = [place.literal] if place.literal else _resolve(place, deadline)
+    if place.literal is not None:
+        addresses = [place.literal]
+    else:
+        addresses = resolve(place.host, deadline, resolver or _resolver(allow_loopback))
     for address in addresses:
         _require_allowed(place, address, allow_loopback=allow_loopback)
     complete = {
@@ -254,16 +222,12 @@ def parse_retry_after(header: str | None, *, now: datetime) -> float | None:
 # Where it may go
 
 
-def is_public(address: _Address) -> bool:
-    """Whether an address is somebody's on the public internet. Pure."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return not any(address in network for network in _REFUSED_IPV4)
-    if address in _NAT64:
-        return is_public(ipaddress.IPv4Address(address.packed[-4:]))
-    return address in _GLOBAL_IPV6 and not any(address in network for network in _REFUSED_IPV6)
+def _resolver(allow_loopback: bool) -> Resolver:  # noqa: FBT001 -- the setting itself
+    # Names on loopback are this machine's own.
+    return ask_system if allow_loopback else ask_dns
 
 
-def _require_allowed(place: _Place, address: _Address, *, allow_loopback: bool) -> None:
+def _require_allowed(place: _Place, address: Address, *, allow_loopback: bool) -> None:
     if allow_loopback and address.is_loopback:
         return
     if not is_public(address):
@@ -298,8 +262,10 @@ def _read(url: str, *, allow_loopback: bool) -> _Place:
         raise InvalidRequest("callback_url must not have a fragment (#).")
     if not host or port == 0:
         raise InvalidRequest("callback_url must name a host.")
-    literal = _literal(host)
-    is_name = _HOST.fullmatch(host) is not None and (allow_loopback or "." in host)
+    literal = read_literal(host)
+    is_name = _HOST.fullmatch(host) is not None and (
+        allow_loopback or ("." in host and not is_inside_name(host))
+    )
     if literal is None and not is_name:
         raise InvalidRequest("callback_url must name a host of the public DNS.")
     port = port or _DEFAULT_PORTS[scheme]
@@ -309,42 +275,13 @@ def _read(url: str, *, allow_loopback: bool) -> _Place:
     return _Place(scheme=scheme, host=host, port=port, target=target, literal=literal)
 
 
-def _literal(host: str) -> _Address | None:
-    try:
-        # With a zone (%eth0) it is no address of the internet.
-        return None if "%" in host else ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
-def _resolve(place: _Place, deadline: float) -> list[_Address]:
-    """Asks the DNS, which knows no timeout of its own, in a thread that may be left behind."""
-    answers: queue.SimpleQueue[list[_Address]] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-            answers.put([ipaddress.ip_address(entry[4][0]) for entry in found])
-        except (OSError, ValueError):
-            answers.put([])
-
-    threading.Thread(target=ask, name="resolve", daemon=True).start()
-    try:
-        found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
-    except queue.Empty:
-        raise TooSlow("The DNS did not answer for the host in time.") from None
-    if not found:
-        raise NotReached("The host is not in the DNS.")
-    return list(dict.fromkeys(found))
-
-
 # How it gets there
 
 
 class _VettedBackend(httpcore.NetworkBackend):
     """Connects to the vetted addresses only, whatever name it is asked for."""
 
-    def __init__(self, addresses: Iterable[_Address], deadline: float) -> None:
+    def __init__(self, addresses: Iterable[Address], deadline: float) -> None:
         self._addresses = tuple(addresses)
         self._deadline = deadline
 

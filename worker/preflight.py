@@ -20,6 +20,7 @@ from worker.domain.job import StepName
 from worker.domain.values import Fields, OwnedNumber, Ownership, format_id, redact_url
 from worker.livekit import INBOUND, OUTBOUND, LiveKit, planned_objects
 from worker.plans import Plan
+from worker.sip_hosts import look_up_sip_address
 
 #: Stands for the id of something that does not exist yet.
 _NEW: Final = "new"
@@ -97,6 +98,8 @@ def look(plan: Plan, livekit: LiveKit, found: Preflight) -> Preflight:
     Safe to repeat: yes, reads only.
     """
     number = _ask_provider(plan, found)
+    with found.noting(StepName.PROVISION_TRUNKS):
+        look_up_sip_address(plan.spec, plan.settings)
     with found.noting(StepName.PROVISION_TRUNKS):
         _ask_livekit(plan, livekit)
     with found.noting(StepName.PROVISION_TRUNKS):

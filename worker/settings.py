@@ -7,13 +7,23 @@ a secret or a URL has a default: a missing one stops the process at start, by na
 from __future__ import annotations
 
 import ipaddress
+import os
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker import safety
 
 #: Signalling addresses of Twilio Elastic SIP Trunking, all regions:
 #: https://www.twilio.com/docs/sip-trunking/ip-addresses
@@ -43,6 +53,8 @@ TELNYX_SIGNALLING: Final = (
 _SHORTEST_SECRET: Final = 32
 #: Longer than beat and a worker take to start again.
 _SWEEP_LATE_SECONDS: Final = 30.0
+#: The widest that there is: 10.0.0.0/8, fd00::/8.
+_WIDEST_OWN_NETWORK: Final = 8
 
 
 class Environment(StrEnum):
@@ -64,6 +76,33 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def _is_production(info: ValidationInfo) -> bool:
+    # An environment that is none was refused itself; the rest is held to the stricter one.
+    return info.data.get("env") is not Environment.DEVELOPMENT
+
+
+def _trusted(info: ValidationInfo) -> tuple[str, ...]:
+    found: tuple[str, ...] = info.data.get("trusted_hosts", ())
+    return found
+
+
+def _refuse(name: str, fault: str | None) -> None:
+    if fault is not None:
+        raise ValueError(f"{name} {fault}")
+
+
+#: Where another than the vendor itself may be called.
+VENDOR_URLS: Final = (
+    "twilio_api_base_url",
+    "twilio_trunking_base_url",
+    "twilio_numbers_base_url",
+    "twilio_messaging_base_url",
+    "twilio_routes_base_url",
+    "telnyx_api_base_url",
+    "plivo_api_base_url",
+)
+
+
 class Settings(BaseSettings):
     """What an operator may set; README and deploy/.env.example explain each."""
 
@@ -71,7 +110,11 @@ class Settings(BaseSettings):
         env_prefix="TRUNKLINE_", frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
+    # These two come first: the rest is held against them.
     env: Environment = Environment.PRODUCTION
+    #: Hosts, and networks, that are reached over a private network: production demands TLS, and a
+    #: broker's password, of all others but this machine.
+    trusted_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     #: postgresql://user:password@host:port/database
     database_url: SecretStr
     #: redis://:password@host:port/0 or rediss://
@@ -81,9 +124,9 @@ class Settings(BaseSettings):
     #: Where providers reach our callbacks, such as https://voice.example.com.
     public_base_url: str
 
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     #: "json" for machines, "console" for people.
-    log_format: str = "json"
+    log_format: Literal["json", "console"] = "json"
 
     #: A step's claim on its job; a dead worker's job is taken over when it has run out.
     lease_seconds: float = Field(default=10.0, gt=0)
@@ -143,6 +186,8 @@ class Settings(BaseSettings):
     telnyx_signalling_addresses: Annotated[tuple[str, ...], NoDecode] = TELNYX_SIGNALLING
     #: Whether a SIP address that an import brings must be in the DNS.
     sip_dns_check: bool = False
+    #: Networks of your own that such an address may lead to; LiveKit dials it.
+    sip_private_networks: Annotated[tuple[str, ...], NoDecode] = ()
 
     livekit_url: str = Field(validation_alias=_vendor("LIVEKIT_URL"))
     livekit_api_key: str = Field(validation_alias=_vendor("LIVEKIT_API_KEY"))
@@ -210,9 +255,11 @@ class Settings(BaseSettings):
     )
 
     _lists = field_validator(
+        "trusted_hosts",
         "vault_keys",
         "twilio_signalling_addresses",
         "telnyx_signalling_addresses",
+        "sip_private_networks",
         mode="before",
     )(_split)
 
@@ -233,6 +280,11 @@ class Settings(BaseSettings):
             raise ValueError("TRUNKLINE_SELF_TEST_BASE_URL must be http:// or https://")
         return value
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
     @field_validator("livekit_api_secret")
     @classmethod
     def _is_long_enough(cls, value: SecretStr) -> SecretStr:
@@ -241,11 +293,105 @@ class Settings(BaseSettings):
             raise ValueError(f"LIVEKIT_API_SECRET must have at least {_SHORTEST_SECRET} characters")
         return value
 
+    # What production refuses. Each stands at its own field, so that all are told at once.
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_safe(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if _is_production(info):
+            fault = safety.database_fault(value.get_secret_value(), _trusted(info), os.environ)
+            _refuse("TRUNKLINE_DATABASE_URL", fault)
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_is_safe(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if _is_production(info):
+            fault = safety.broker_fault(value.get_secret_value(), _trusted(info))
+            _refuse("TRUNKLINE_BROKER_URL", fault)
+        return value
+
+    @field_validator("vault_keys")
+    @classmethod
+    def _keys_are_random(
+        cls, value: tuple[SecretStr, ...], info: ValidationInfo
+    ) -> tuple[SecretStr, ...]:
+        if _is_production(info):
+            for key in value:
+                _refuse("TRUNKLINE_VAULT_KEYS", safety.vault_key_fault(key.get_secret_value()))
+        return value
+
+    @field_validator("public_base_url")
+    @classmethod
+    def _public_url_is_safe(cls, value: str, info: ValidationInfo) -> str:
+        if _is_production(info):
+            # No host is trusted here: calls and messages come in over the internet.
+            fault = safety.web_fault(value, None, schemes=("https",))
+            _refuse("TRUNKLINE_PUBLIC_BASE_URL", fault)
+        return value
+
+    @field_validator("self_test_base_url")
+    @classmethod
+    def _self_test_is_safe(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and _is_production(info):
+            fault = safety.web_fault(value, _trusted(info), schemes=("https",))
+            _refuse("TRUNKLINE_SELF_TEST_BASE_URL", fault)
+        return value
+
+    @field_validator("livekit_url")
+    @classmethod
+    def _livekit_is_safe(cls, value: str, info: ValidationInfo) -> str:
+        if _is_production(info):
+            fault = safety.web_fault(value, _trusted(info), schemes=("wss", "https"))
+            _refuse("LIVEKIT_URL", fault)
+        return value
+
+    @field_validator("livekit_api_key")
+    @classmethod
+    def _livekit_key_is_real(cls, value: str, info: ValidationInfo) -> str:
+        if _is_production(info) and safety.secret_fault(value) is not None:
+            raise ValueError("LIVEKIT_API_KEY is one of an example; take the project's own")
+        return value
+
+    @field_validator("livekit_api_secret")
+    @classmethod
+    def _livekit_secret_is_random(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if _is_production(info):
+            fault = safety.secret_fault(value.get_secret_value(), shortest=_SHORTEST_SECRET)
+            _refuse("LIVEKIT_API_SECRET", fault)
+        return value
+
+    @field_validator("notify_loopback")
+    @classmethod
+    def _nobody_is_called_here(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 -- pydantic's signature
+        if value and _is_production(info):
+            raise ValueError("TRUNKLINE_NOTIFY_LOOPBACK is for development only")
+        return value
+
+    @field_validator(*VENDOR_URLS)
+    @classmethod
+    def _vendor_is_safe(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and _is_production(info):
+            assert info.field_name is not None
+            name = info.field_name.upper()
+            _refuse(name, safety.web_fault(value, None, schemes=("https",)))
+            if safety.is_this_machine(value):
+                raise ValueError(f"{name} must not lead to this machine in production")
+        return value
+
     @field_validator("livekit_sip_uri")
     @classmethod
     def _is_sip_uri(cls, value: str) -> str:
         if not value.startswith("sip:") or ";" in value or "@" in value:
             raise ValueError("LIVEKIT_SIP_URI must look like sip:PROJECT.sip.livekit.cloud")
+        return value
+
+    @field_validator("sip_private_networks")
+    @classmethod
+    def _are_narrow_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            if ipaddress.ip_network(network).prefixlen < _WIDEST_OWN_NETWORK:
+                raise ValueError(f"a network of your own is /{_WIDEST_OWN_NETWORK} or narrower")
         return value
 
     @field_validator("twilio_signalling_addresses", "telnyx_signalling_addresses")
@@ -264,13 +410,6 @@ class Settings(BaseSettings):
                 f"lease_seconds - heartbeat_seconds must be at least connect_timeout_seconds + "
                 f"read_timeout_seconds ({call:g}), or a call could outlive its lease"
             )
-        if self.env is Environment.PRODUCTION:
-            if not self.public_base_url.startswith("https://"):
-                raise ValueError("TRUNKLINE_PUBLIC_BASE_URL must be https:// in production")
-            if not self.livekit_url.startswith(("https://", "wss://")):
-                raise ValueError("LIVEKIT_URL must be https:// or wss:// in production")
-            if self.notify_loopback:
-                raise ValueError("TRUNKLINE_NOTIFY_LOOPBACK is for development only")
         return self
 
     def platform_sip(self, provider: str) -> tuple[str | None, str | None, SecretStr | None]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import ipaddress
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +17,9 @@ import pytest
 
 from deploy.local.waiting import LOOPBACK, free_port
 from tests.receiver import Receiver, Told, certify, receiving
+from worker.addresses import NotReached, Resolver, is_public
 from worker.domain.errors import InvalidRequest
-from worker.outward import NotReached, is_public, post, vet_url
+from worker.outward import post, vet_url
 
 PUBLIC = "93.184.215.14"
 
@@ -85,7 +88,7 @@ def test_an_address_that_is_not_public_is_refused(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
     literal = f"[{address}]" if ":" in address else address
     with pytest.raises(InvalidRequest):
-        vet_url(f"https://{literal}/", allow_loopback=False, resolve=False)
+        vet_url(f"https://{literal}/", allow_loopback=False, look_up=False)
     with pytest.raises(InvalidRequest):
         post(f"https://{literal}/", b"", {}, allow_loopback=False, timeout_seconds=1)
 
@@ -133,6 +136,25 @@ def test_python_knows_no_special_address_that_is_not_refused() -> None:
         ("https://localhost/", "public DNS"),
         ("https://intranet/", "public DNS"),
         ("https://example.com./", "public DNS"),
+        ("https://127.0.0.1./", "public DNS"),
+        ("https://0/", "public DNS"),
+        ("https://0x7f000001/", "public DNS"),
+        ("https://017700000001/", "public DNS"),
+        ("https://127.0.0.1.nip.io@10.0.0.1/", "user name"),
+        ("https://example.com%2f@10.0.0.1/", "user name"),
+        ("https://example.com%00.10.0.0.1/", "public DNS"),
+        ("https://[::ffff:10.0.0.1]:443.example.com/", "not a URL"),
+        ("https://example.com:443:80/", "not a URL"),
+        ("https://example.com:-1/", "not a URL"),
+        ("https://example.com:٤٤٣/", "ASCII"),
+        ("https://ex\u0430mple.com/", "ASCII"),
+        ("https://①②⑦.⓪.⓪.①/", "ASCII"),
+        ("https://127。0。0。1/", "ASCII"),
+        ("https://-example.com/", "public DNS"),
+        ("https:example.com/", "host"),
+        ("javascript:alert(1)", "https"),
+        ("file:///etc/passwd", "https"),
+        ("gopher://127.0.0.1:6379/_FLUSHALL", "https"),
         ("https://a..example.com/", "public DNS"),
         ("https://127.1/", "public DNS"),
         ("https://2130706433/", "public DNS"),
@@ -151,7 +173,7 @@ def test_python_knows_no_special_address_that_is_not_refused() -> None:
 )
 def test_a_url_that_cannot_be_called_is_refused_with_its_reason(url: str, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
-        vet_url(url, allow_loopback=False, resolve=False)
+        vet_url(url, allow_loopback=False, look_up=False)
     with pytest.raises(InvalidRequest, match=says):
         post(url, b"", {}, allow_loopback=False, timeout_seconds=1)
 
@@ -167,28 +189,28 @@ def test_a_url_that_cannot_be_called_is_refused_with_its_reason(url: str, says: 
     ],
 )
 def test_a_url_on_the_public_internet_is_taken(url: str) -> None:
-    vet_url(url, allow_loopback=False, resolve=False)
+    vet_url(url, allow_loopback=False, look_up=False)
 
 
 def test_no_message_shows_a_query() -> None:
     for url in ("https://10.0.0.1/?key=planted", "http://a.example/?key=planted"):
         with pytest.raises(InvalidRequest) as caught:
-            vet_url(url, allow_loopback=False, resolve=False)
+            vet_url(url, allow_loopback=False, look_up=False)
         assert "planted" not in str(caught.value)
 
 
 def test_development_takes_http_on_loopback_and_nothing_else_more() -> None:
-    vet_url("http://localhost:1/", allow_loopback=True, resolve=True)
-    vet_url("http://127.0.0.1:80/", allow_loopback=True, resolve=True)
-    vet_url("http://[::1]:80/", allow_loopback=True, resolve=True)
+    vet_url("http://localhost:1/", allow_loopback=True, look_up=True)
+    vet_url("http://127.0.0.1:80/", allow_loopback=True, look_up=True)
+    vet_url("http://[::1]:80/", allow_loopback=True, look_up=True)
     for url in (f"http://{PUBLIC}/", "http://10.0.0.1/", f"https://{PUBLIC}:25/"):
         with pytest.raises(InvalidRequest):
-            vet_url(url, allow_loopback=True, resolve=True)
+            vet_url(url, allow_loopback=True, look_up=True)
 
 
 def test_a_name_that_is_not_in_the_dns_now_may_be_there_later() -> None:
     url = "https://nobody.trunkline.invalid/?key=planted"
-    vet_url(url, allow_loopback=False, resolve=True)
+    vet_url(url, allow_loopback=False, look_up=True)
     with pytest.raises(NotReached, match="DNS") as caught:
         post(url, b"", {}, allow_loopback=False, timeout_seconds=5)
     assert "planted" not in str(caught.value)
@@ -197,48 +219,77 @@ def test_a_name_that_is_not_in_the_dns_now_may_be_there_later() -> None:
 # Names
 
 
-Entry = tuple[Any, ...]
+def knows(*answers: str | tuple[str, ...]) -> Resolver:
+    """A resolver that gives each question the next answer, of one address or several."""
+    left = list(answers)
+
+    def ask(_host: str) -> tuple[str, ...]:
+        answer = left.pop(0)
+        return (answer,) if isinstance(answer, str) else answer
+
+    return ask
 
 
-def answers(*addresses: str) -> Callable[..., list[Entry]]:
-    """A resolver that answers each question with the next address."""
-    left = list(addresses)
-
-    def getaddrinfo(_host: object, port: object, **_: object) -> list[Entry]:
-        address = left.pop(0)
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return [(family, socket.SOCK_STREAM, 6, "", (address, port))]
-
-    return getaddrinfo
-
-
-@pytest.fixture
-def real_names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def use(*addresses: str) -> None:
-        monkeypatch.setattr(socket, "getaddrinfo", answers(*addresses))
-
-    return use
-
-
-def test_a_name_that_leads_inside_is_refused(real_names: Callable[..., None]) -> None:
+@pytest.mark.parametrize(
+    "address",
+    ["10.0.0.1", "169.254.169.254", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "fd00:ec2::254"],
+)
+def test_a_name_that_leads_inside_is_refused(address: str) -> None:
     url = "https://inside.example/"
-    real_names("10.0.0.1")
     with pytest.raises(InvalidRequest, match="private"):
-        vet_url(url, allow_loopback=False, resolve=True)
-    real_names("169.254.169.254")
+        vet_url(url, allow_loopback=False, look_up=True, resolver=knows(address))
     with pytest.raises(InvalidRequest, match="private"):
-        post(url, b"", {}, allow_loopback=False)
+        post(url, b"", {}, allow_loopback=False, resolver=knows(address))
 
 
-def test_one_private_address_among_public_ones_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = [*answers(PUBLIC)("", 443), *answers("::1")("", 443)]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+@pytest.mark.parametrize("answer", [(PUBLIC, "::1"), ("10.0.0.1", PUBLIC)])
+def test_one_private_address_among_public_ones_is_enough(answer: tuple[str, ...]) -> None:
+    url = "https://both.example/"
     with pytest.raises(InvalidRequest, match="private"):
-        post("https://both.example/", b"", {}, allow_loopback=False)
+        vet_url(url, allow_loopback=False, look_up=True, resolver=knows(answer))
+    with pytest.raises(InvalidRequest, match="private"):
+        post(url, b"", {}, allow_loopback=False, resolver=knows(answer))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "metadata.google.internal",
+        "printer.local",
+        "redis.prod.svc",
+        "api.default.svc.cluster.local",
+        "router.home.arpa",
+        "wiki.corp",
+        "a.localhost",
+        "A.LOCALHOST",
+        "hidden.onion",
+    ],
+)
+def test_a_name_of_somebody_s_own_network_is_refused_whatever_it_leads_to(host: str) -> None:
+    url = f"https://{host}/"
+    with pytest.raises(InvalidRequest, match="public DNS"):
+        vet_url(url, allow_loopback=False, look_up=False)
+    with pytest.raises(InvalidRequest, match="public DNS"):
+        post(url, b"", {}, allow_loopback=False, resolver=knows(PUBLIC))
+
+
+def test_only_the_name_itself_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search list would make "pay.example" one of our own cluster's names."""
+    asked: list[object] = []
+
+    def getaddrinfo(host: object, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "no")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    vet_url("https://pay.example/", allow_loopback=False, look_up=True)
+    with pytest.raises(NotReached):
+        post("https://pay.example/", b"", {}, allow_loopback=False)
+    assert asked == ["pay.example.", "pay.example."]
 
 
 def test_a_name_that_changes_its_mind_does_not_lead_inside(
-    receiver: Receiver, real_names: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connected: list[object] = []
 
@@ -253,40 +304,50 @@ def test_a_name_that_changes_its_mind_does_not_lead_inside(
 
     monkeypatch.setattr(socket, "socket", Fenced)
     url = f"https://rebinding.example:{receiver.port}/"
-    real_names(PUBLIC, LOOPBACK)
+    resolver = knows(PUBLIC, LOOPBACK)
 
     with pytest.raises(NotReached, match="refused"):
-        post(url, b"", {}, allow_loopback=False, timeout_seconds=0.5)
+        post(url, b"", {}, allow_loopback=False, timeout_seconds=0.5, resolver=resolver)
 
     assert connected == [(PUBLIC, receiver.port)]
     # The next delivery asks anew, and refuses what it is told then.
     with pytest.raises(InvalidRequest, match="private"):
-        post(url, b"", {}, allow_loopback=False, timeout_seconds=0.5)
+        post(url, b"", {}, allow_loopback=False, timeout_seconds=0.5, resolver=resolver)
     assert len(connected) == 1
+    assert receiver.received == []
 
 
-def test_a_vetted_name_is_connected_to_as_it_was_vetted(
-    receiver: Receiver, real_names: Callable[..., None]
-) -> None:
-    real_names(LOOPBACK)
-    assert send(f"http://hook.example:{receiver.port}/a?b=c") == 200
+def test_a_vetted_name_is_connected_to_as_it_was_vetted(receiver: Receiver) -> None:
+    url = f"http://hook.example:{receiver.port}/a?b=c"
+    assert send(url, resolver=knows(LOOPBACK)) == 200
     [got] = receiver.received
     assert (got.path, got.headers["host"]) == ("/a?b=c", f"hook.example:{receiver.port}")
 
 
-def test_a_resolver_that_hangs_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resolver_that_hangs_ends_with_the_deadline() -> None:
     gate = threading.Event()
 
-    def hang(*_: object, **__: object) -> list[Entry]:
+    def hang(_host: str) -> list[str]:
         gate.wait(10)
         return []
 
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
     began = time.monotonic()
     with pytest.raises(NotReached, match="in time"):
-        post("https://slow.example/", b"", {}, allow_loopback=False, timeout_seconds=0.2)
+        post(
+            "https://slow.example/",
+            b"",
+            {},
+            allow_loopback=False,
+            timeout_seconds=0.2,
+            resolver=hang,
+        )
     assert time.monotonic() - began < 2
     gate.set()
+
+
+def test_a_resolver_s_nonsense_is_no_address() -> None:
+    with pytest.raises(NotReached, match="DNS"):
+        send("http://odd.example/", resolver=knows("fe80::1%nowhere%"))
 
 
 # Requests
@@ -311,12 +372,6 @@ def test_loopback_needs_the_setting(receiver: Receiver) -> None:
     with pytest.raises(InvalidRequest):
         post(receiver.url, b"", {}, allow_loopback=False)
     assert receiver.received == []
-
-
-def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
-    receiver.script = lambda _: Told(status=307, headers={"Location": receiver.url})
-    assert send(receiver.url) == 307
-    assert len(receiver.received) == 1
 
 
 def test_a_proxy_of_the_environment_is_not_used(
@@ -407,6 +462,32 @@ def test_an_endless_body_is_not_read() -> None:
     assert sent < 50_000_000
 
 
+def test_a_compressed_body_is_not_unpacked() -> None:
+    """A bomb stays what it weighs on the wire: nobody reads the body, so nobody unpacks it."""
+    bomb = gzip.compress(bytes(50_000_000))
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+    with speaking(lambda connection: connection.sendall(head.encode() + bomb)) as url:
+        tracemalloc.start()
+        try:
+            assert send(url) == 200
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert most < 5_000_000
+
+
+def test_a_redirect_inside_is_handed_over_and_not_followed(receiver: Receiver) -> None:
+    """Also by one that claims to be an answer's continuation, or a refresh."""
+    inside = f"http://{LOOPBACK}:{receiver.port}/inside"
+    for status in (301, 302, 303, 307, 308):
+        headers = {"Location": inside, "Refresh": f"0; url={inside}", "Alt-Svc": 'h3=":443"'}
+        receiver.script = lambda _, status=status, headers=headers: Told(  # type: ignore[misc]
+            status=status, headers=headers
+        )
+        assert send(receiver.url) == status
+    assert [one.path for one in receiver.received] == ["/hook"] * 5
+
+
 def test_a_body_that_is_cut_off_changes_no_status() -> None:
     said = b"HTTP/1.1 204 OK\r\nContent-Length: 100\r\n\r\nhalf"
     with speaking(lambda connection: connection.sendall(said)) as url:
@@ -428,15 +509,13 @@ def test_tls_is_checked_against_the_name(tmp_path: Path) -> None:
     assert len(receiver.received) == 1
 
 
-def test_tls_names_the_host_and_not_its_address(
-    tmp_path: Path, real_names: Callable[..., None]
-) -> None:
+def test_tls_names_the_host_and_not_its_address(tmp_path: Path) -> None:
     server_side, trust = certify(tmp_path, "hook.example")
     names: list[str | None] = []
     server_side.sni_callback = lambda _socket, name, _context: names.append(name)
     with receiving(server_side) as receiver:
-        real_names(LOOPBACK)
-        assert send(f"https://hook.example:{receiver.port}/", trust=trust) == 200
+        url = f"https://hook.example:{receiver.port}/"
+        assert send(url, trust=trust, resolver=knows(LOOPBACK)) == 200
     assert names == ["hook.example"]
 
 

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from worker import logs
 from worker.domain.values import E164, ProviderName, format_id
+from worker.logs import printable
 from worker.service import Caller, NumberRecord, Service, explain
 from worker.settings import Settings, load
 
@@ -70,18 +71,6 @@ CredentialsFile = typer.Option(
     "--credentials", help="A JSON file with the provider's credentials; - reads standard input."
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    """Returns text in which control characters are visible.
-
-    A caller chooses what a message says, and others what their objects are called: neither may
-    steer the operator's terminal.
-    """
-    return "".join(
-        one if one.isprintable() or one in keep else one.encode("unicode_escape").decode()
-        for one in text
-    )
 
 
 def complain(message: str) -> None:
@@ -185,6 +174,7 @@ def settings_of_environment() -> Settings:
     except ValidationError as error:
         fail(f"settings: {explain(error)}\nSee deploy/.env.example.", Exit.USAGE)
     logs.configure(level="WARNING", log_format="console")
+    logs.adopt_last_words()
     return settings
 
 

@@ -22,8 +22,10 @@ _E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
 _HOST_LABELS: Final = re.compile(
     r"(?=.{1,253}\Z)([a-z0-9](-?[a-z0-9])*\.)+[a-z]{2,}", re.IGNORECASE
 )
+#: Without leading zeros, which some read as octal.
 _IPV4: Final = re.compile(
-    r"((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+    r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}"
+    r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 )
 _PIN: Final = re.compile(r"[0-9]{4,10}")
 

@@ -247,7 +247,7 @@ class _Draft:
     def _vet(self, url: str) -> None:
         self._look_ups += 1
         allow = self._part._settings.notify_loopback  # noqa: SLF001
-        vet_url(url, allow_loopback=allow, resolve=self._look_ups <= _MOST_LOOK_UPS)
+        vet_url(url, allow_loopback=allow, look_up=self._look_ups <= _MOST_LOOK_UPS)
 
 
 class _Once(Generic[_Key, _Value]):

@@ -52,7 +52,7 @@ class Imports(Part):
             vet_url(
                 request.callback_url.get_secret_value(),
                 allow_loopback=self._settings.notify_loopback,
-                resolve=True,
+                look_up=True,
             )
         fingerprint = fingerprint_of(request)
         if idempotency_key is not None:

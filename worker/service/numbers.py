@@ -114,7 +114,7 @@ class Numbers(Part):
         spec, agent_id, _ = self._identified(caller, spec)
         if hidden.callback_url is not None and hidden.callback_url != kept.callback_url:
             vet_url(
-                hidden.callback_url, allow_loopback=self._settings.notify_loopback, resolve=True
+                hidden.callback_url, allow_loopback=self._settings.notify_loopback, look_up=True
             )
         described = replace(
             before, friendly_name=spec.friendly_name, price=spec.price, metadata=spec.metadata

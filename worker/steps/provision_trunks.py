@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-
-from worker.domain.errors import ProviderUnavailable, SipTrunkProvisionFailed
 from worker.domain.job import StepName
 from worker.livekit import INBOUND, OUTBOUND, names
 from worker.plans import TERMINATION_ADDRESS
+from worker.sip_hosts import look_up_sip_address
 from worker.steps._core import Context, Done, Step, side_by_side
 
 
@@ -28,9 +26,7 @@ def _inbound(ctx: Context) -> dict[str, str]:
 
 
 def _outbound(ctx: Context) -> dict[str, str]:
-    address = ctx.spec.sip_address
-    if address is not None and ctx.settings.sip_dns_check:
-        _require_resolvable(address)
+    look_up_sip_address(ctx.spec, ctx.settings)
     output = {}
     if ctx.plan.trunk is not None:
         made = ctx.provider.prepare_trunk(ctx.tag, ctx.plan.trunk, record=ctx.record)
@@ -40,20 +36,6 @@ def _outbound(ctx: Context) -> dict[str, str]:
     if trunk is not None:
         ctx.record({OUTBOUND: ctx.livekit.ensure_outbound_trunk(trunk, ctx.objects.get(OUTBOUND))})
     return output
-
-
-def _require_resolvable(address: str) -> None:
-    """Refuses a SIP host that has no address in the DNS, when the operator wants that checked."""
-    try:
-        socket.getaddrinfo(address.partition(":")[0], None)
-    except socket.gaierror as error:
-        if error.errno == socket.EAI_AGAIN:
-            raise ProviderUnavailable(
-                "The SIP address could not be looked up; trying again."
-            ) from None
-        raise SipTrunkProvisionFailed(
-            "The SIP address is not in the DNS. Check sip.address."
-        ) from None
 
 
 def undo(ctx: Context) -> None:

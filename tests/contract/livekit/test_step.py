@@ -1,4 +1,4 @@
-"""The step create_dispatch_rule on a real database: its rule, its fallback route, its undo."""
+"""Steps at LiveKit on a real database: the rule, the fallback route, undo, and no way inside."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.db.numbers import Numbers
 from worker.db.records import Claim, NewJob
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
-from worker.domain.errors import LiveKitUnavailable
+from worker.domain.errors import LiveKitUnavailable, SipTrunkProvisionFailed
 from worker.domain.job import Lease, StepName
 from worker.domain.spec import ImportSecrets, ImportSpec
 from worker.domain.values import (
@@ -32,7 +32,7 @@ from worker.domain.values import (
 )
 from worker.livekit import FALLBACK_INBOUND, FALLBACK_RULE, INBOUND, RULE
 from worker.settings import Settings
-from worker.steps import create_dispatch_rule
+from worker.steps import create_dispatch_rule, provision_trunks
 from worker.steps._core import Context, Runtime
 
 SPEC = ImportSpec(
@@ -273,3 +273,14 @@ def test_undo_leaves_nothing_after_a_lost_answer(
     assert len(unanswered) == 1
     create_dispatch_rule.undo(begin(claim, attempt=2))
     assert (sandbox.inbound, sandbox.rules) == ({}, {})
+
+
+def test_livekit_is_never_told_to_dial_into_its_own_network(
+    runtime: Runtime, sandbox: Sandbox, begin: Begin
+) -> None:
+    """Also not by a job that was stored before this was refused at submit."""
+    spec = replace(SPEC, supports_inbound=False, supports_outbound=True)
+    claim = submit(runtime, replace(spec, sip_address="10.0.0.9:5060"))
+    with pytest.raises(SipTrunkProvisionFailed, match="private"):
+        provision_trunks.run(begin(claim))
+    assert sandbox.journal() == []

@@ -61,6 +61,23 @@ def test_an_asserted_claim_does_not_block_the_owner_who_proves_it(
         ({"number_sid": "PN1"}, "invalid_request"),
         ({"sip": {**LOGIN, "address": "sip:sip.example.com"}}, "invalid_request"),
         ({"sip": {**LOGIN, "allowed_addresses": ["0.0.0.0/0"]}}, "invalid_request"),
+        *(
+            ({"sip": {**LOGIN, "username": username}}, "invalid_request")
+            for username in (
+                "acme\r\nRoute: <sip:10.0.0.1>",
+                'acme", realm="x',
+                "acme\n",
+                "acme>",
+                "<acme",
+                "ac me",
+                "acme\\",
+                "acme\x1b[2J",
+                "acmé",
+                " ",
+            )
+        ),
+        ({"sip": {**LOGIN, "password": f"{PASSWORD}\r\nX: y"}}, "invalid_request"),
+        ({"sip": {**LOGIN, "password": f"{PASSWORD}\x7f"}}, "invalid_request"),
     ],
     ids=str,
 )
@@ -80,3 +97,13 @@ def test_inbound_alone_may_rest_on_addresses(tenant: Tenant) -> None:
         sip={"allowed_addresses": ["203.0.113.0/30"]},
     )
     assert tenant.http.post("/v1/imports", json=request).status_code == 202
+
+
+@pytest.mark.parametrize("username", ["acme", "user@realm.example", "+14155550100", "a.b-c_d~1%40"])
+def test_user_names_as_carriers_give_them_are_taken(tenant: Tenant, username: str) -> None:
+    request = _request(
+        phone_number="+14155550180",
+        sip={**LOGIN, "username": username, "password": 'sandbox: pässword "x" \\'},
+    )
+    answer = tenant.http.post("/v1/imports/preflight", json=request)
+    assert answer.status_code == 200, answer.text
