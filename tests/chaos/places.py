@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -62,7 +64,8 @@ class RedisListener:
     """Spools every command that Redis gets, as Redis itself saw it, over all its restarts."""
 
     def __init__(self, url: str, spool: Spool) -> None:
-        self._url = url
+        parts = urlsplit(url)
+        self._address = str(parts.hostname), int(parts.port or 0)
         self._spool = spool
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="listener", daemon=True)
@@ -75,14 +78,26 @@ class RedisListener:
 
     def _listen(self) -> None:
         while not self._ending.wait(0.1):
+            # By hand: the client library breaks when its connection does.
             with (
-                contextlib.suppress(redis.RedisError, OSError, ValueError),
-                redis.Redis.from_url(self._url, socket_timeout=1) as client,
-                client.monitor() as monitor,
+                contextlib.suppress(OSError),
+                socket.create_connection(self._address, timeout=1) as connection,
             ):
-                while not self._ending.is_set():
-                    with contextlib.suppress(redis.TimeoutError):
-                        self._spool.add(str(monitor.next_command()["command"]))
+                connection.sendall(b"MONITOR\r\n")
+                self._hear(connection)
+
+    def _hear(self, connection: socket.socket) -> None:
+        rest = b""
+        while not self._ending.is_set():
+            try:
+                heard = connection.recv(1 << 16)
+            except TimeoutError:
+                continue
+            if not heard:
+                return
+            *lines, rest = (rest + heard).split(b"\n")
+            for line in lines:
+                self._spool.add(line.decode(errors="replace"))
 
 
 def secrets_of(rig: Rig, planted: Mapping[str, str]) -> dict[str, str]:
