@@ -90,9 +90,12 @@ class Guard:
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
         granted_at = time.monotonic()
-        claim = self._runtime.claims.begin_step(
-            job_id, step.name, attempts=step.retry.attempts, lease_seconds=self._lease_seconds
-        )
+        try:
+            claim = self._runtime.claims.begin_step(
+                job_id, step.name, attempts=step.retry.attempts, lease_seconds=self._lease_seconds
+            )
+        except DATABASE_ERRORS as error:
+            return _left_to_the_sweep(error)
         if isinstance(claim, NoClaim):
             return _NO_CLAIM[claim]
 
@@ -110,9 +113,12 @@ class Guard:
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
         granted_at = time.monotonic()
-        claim = self._runtime.claims.begin_undo(
-            job_id, step.name, attempts=UNDO.attempts, lease_seconds=self._lease_seconds
-        )
+        try:
+            claim = self._runtime.claims.begin_undo(
+                job_id, step.name, attempts=UNDO.attempts, lease_seconds=self._lease_seconds
+            )
+        except DATABASE_ERRORS as error:
+            return _left_to_the_sweep(error)
         if isinstance(claim, NoClaim):
             return _NO_CLAIM[claim]
 
@@ -219,6 +225,12 @@ _NO_CLAIM: Final = {
     NoClaim.UNDOING: Next.UNDO,
 }
 assert _NO_CLAIM.keys() == set(NoClaim), "a reason has no outcome"
+
+
+def _left_to_the_sweep(error: Exception) -> Next:
+    """Whether the claim was committed is unknown; either way the row says when it is due again."""
+    _log.warning("database unavailable", error=type(error).__name__)
+    return Next.END
 
 
 def _age(claim: Claim) -> float:
