@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test contract check lint types architecture bench lock clean
+.PHONY: help demo up test contract check lint types architecture bench chaos lock clean
 
 help: ## Lists the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ check: lint types architecture test ## Everything that must hold before a merge:
 
 bench: $(VENV)/.dev ## Measures one import alone on an idle stack, and how much of it is outside calls
 	@$(BIN)/python -m tests.bench
+
+chaos: $(VENV)/.dev ## Hurts everything under hundreds of imports and judges what is left; CHAOS=minute, CHAOS_SEED=7
+	@$(BIN)/python -m tests.chaos
 
 lock: $(VENV)/.dev ## Resolves the pinned versions again
 	@$(BIN)/python -m pip install --quiet uv

@@ -25,20 +25,27 @@ class Vendor:
 
     name: str
 
-    def account(self, serial: int) -> tuple[dict[str, Any], dict[str, Any], str]:
-        """Returns a seed, credentials, and the name of the account in the sandbox's state."""
+    def account(
+        self, serial: int, *, secret: str = "", query: str = ""
+    ) -> tuple[dict[str, Any], dict[str, Any], str]:
+        """Returns a seed, credentials, and the name of the account in the sandbox's state.
+
+        The secret is its token or key; the query is that of the URL to which its calls go.
+        """
         number = f"+1312555{serial:04}"
+        token = secret or "sandbox-token-1"
+        voice_url = f"https://pbx.example.com/voice{query}"
         if self.name == "twilio":
             sid = f"ACe{serial:031x}"
-            held = {"phone_number": number, "voice_url": "https://pbx.example.com/voice"}
+            held = {"phone_number": number, "voice_url": voice_url}
             account: dict[str, Any] = {
                 "sid": sid,
-                "auth_token": "sandbox-token-1",
+                "auth_token": token,
                 "numbers": [held],
             }
-            return account, {"account_sid": sid, "auth_token": "sandbox-token-1"}, sid
+            return account, {"account_sid": sid, "auth_token": token}, sid
         if self.name == "telnyx":
-            key = f"sandbox-telnyx-key-{serial}"
+            key = secret or f"sandbox-telnyx-key-{serial}"
             account = {
                 "id": f"telnyx-{serial}",
                 "api_key": key,
@@ -48,7 +55,7 @@ class Vendor:
                         "record_type": "texml_application",
                         "id": f"77{serial:06}",
                         "friendly_name": "pbx",
-                        "voice_url": "https://pbx.example.com/voice",
+                        "voice_url": voice_url,
                     }
                 ],
                 "numbers": [{"phone_number": number, "connection_id": f"77{serial:06}"}],
@@ -58,18 +65,18 @@ class Vendor:
         auth_id = f"MA{serial:018}"
         account = {
             "auth_id": auth_id,
-            "auth_token": "sandbox-token-1",
+            "auth_token": token,
             "sip_trunking": True,
             "applications": [
                 {
                     "app_id": f"88{serial:06}",
                     "app_name": "pbx",
-                    "answer_url": "https://pbx.example.com/answer",
+                    "answer_url": f"https://pbx.example.com/answer{query}",
                 }
             ],
             "numbers": [{"number": number.lstrip("+"), "app_id": f"88{serial:06}"}],
         }
-        return account, {"auth_id": auth_id, "auth_token": "sandbox-token-1"}, auth_id
+        return account, {"auth_id": auth_id, "auth_token": token}, auth_id
 
 
 VENDORS = [Vendor(name=name) for name in ("twilio", "telnyx", "plivo")]

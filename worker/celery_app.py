@@ -128,7 +128,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
 #: How a broker that is away shows itself.
 BROKER_ERRORS: Final = (
     kombu.exceptions.OperationalError,
-    kombu.exceptions.ConnectionLimitExceeded,
+    # No connection or producer was free: the others wait for the broker.
+    kombu.exceptions.LimitExceeded,
     redis.exceptions.RedisError,
     OSError,
 )

@@ -41,7 +41,7 @@ from worker.db.records import JobRecord
 from worker.db.repository import JobRepository
 from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
-from worker.domain.errors import InternalError, TransientError, TrunklineError
+from worker.domain.errors import TransientError, TrunklineError
 from worker.domain.job import PLANS, JobState, StepName
 from worker.domain.values import NumberStatus, format_id, parse_id
 from worker.notifications import Courier
@@ -293,11 +293,7 @@ def _take(
 ) -> Outcome:
     """Does one step within another task's delivery, and sends what has to go through the broker."""
     shown = StepShown(leg.task.name, import_id, within=within)
-    try:
-        outcome = leg.attempt(_uuid(import_id), held=held, then=then)
-    except DATABASE_ERRORS:
-        shown.failed(InternalError("The database was unavailable; the sweep will go on."))
-        raise
+    outcome = leg.attempt(_uuid(import_id), held=held, then=then)
     match outcome:
         case RetryIn(seconds=seconds, error=error):
             shown.retried(error)

@@ -67,6 +67,8 @@ def worker(around: Surroundings, name: str, concurrency: int) -> Service:
         name,
         [*_CELERY, "worker", *pool, "-E", "-n", f"{name}@%h", *quiet],
         ready=lambda: worker_answers(around.broker_url, worker_node(name)),
+        # By this the database knows which worker asks.
+        extra_environment={"PGAPPNAME": name},
     )
 
 

@@ -116,7 +116,7 @@ def not_given_back(rig: Rig, jobs: Mapping[str, Held]) -> list[str]:
             wrong.append(f"{job_id} is {job['status']}: {job.get('undo_error')}")
             continue
         found = state[held.order.vendor]["accounts"][held.order.account]
-        wrong += [f"{job_id} left {what}" for what in _differences(held.before, found)]
+        wrong += [f"{job_id} left {what}" for what in differences(held.before, found)]
         wrong += [f"{job_id} left {what}" for what in at_livekit(state, held)]
     return wrong
 
@@ -129,12 +129,13 @@ def at_livekit(state: Mapping[str, Any], held: Held) -> list[str]:
     return [f"one of {kind}" for kind, text in texts if held.import_id in text or number in text]
 
 
-def _differences(before: Any, after: Any, path: str = "account") -> list[str]:
+def differences(before: Any, after: Any, path: str = "account") -> list[str]:
+    """Names each place in which two states differ, and how."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [
             what
             for key in sorted(before.keys() | after.keys())
-            for what in _differences(before.get(key), after.get(key), f"{path}.{key}")
+            for what in differences(before.get(key), after.get(key), f"{path}.{key}")
         ]
     return [] if before == after else [f"{path}: {after!r}, was {before!r}"]
 

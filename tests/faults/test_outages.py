@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -66,6 +67,26 @@ def test_submit_answers_though_redis_hangs(rig: Rig) -> None:
     rig.wait(customers, seconds=60)
     rig.stack.workers[0].stop()
     assert not verdict(rig, WEBHOOK, customers)
+
+
+@pytest.mark.timeout(120)
+def test_many_submits_at_once_are_answered_though_redis_hangs(rig: Rig) -> None:
+    # More than the API has connections to the broker: some find none free while the rest wait.
+    customers = [rig.customer() for _ in range(14)]
+    redis_pid = rig.stack.redis.pid
+    assert redis_pid is not None
+    os.kill(redis_pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(len(customers)) as pool:
+            answers = list(
+                pool.map(lambda one: rig.api.post("/v1/imports", json=one.request), customers)
+            )
+    finally:
+        os.kill(redis_pid, signal.SIGCONT)
+    assert [answer.status_code for answer in answers] == [202] * len(customers)
+    rig.stack.workers[0].start()
+    rig.wait([answer.json()["id"] for answer in answers], seconds=60)
+    rig.stack.workers[0].stop()
 
 
 @pytest.mark.timeout(120)

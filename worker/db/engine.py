@@ -34,7 +34,8 @@ def make_engine(settings: Settings) -> Engine:
         pool_use_lifo=True,
         # Parameters of a failed statement may be sealed values or phone numbers: not for logs.
         hide_parameters=True,
-        connect_args={"connect_timeout": 3, "application_name": "trunkline"},
+        # PGAPPNAME, if it is set, names the process in pg_stat_activity.
+        connect_args={"connect_timeout": 3, "fallback_application_name": "trunkline"},
     )
     _ping_idle_connections(engine)
     return engine

@@ -107,17 +107,22 @@ class Guard:
 
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
-        granted_at = time.monotonic() if held is None else held.granted_at
-        claim = (
-            self._runtime.claims.begin_step(
+        if held is not None:
+            return self._run(step, held.claim, held.granted_at, then)
+        granted_at = time.monotonic()
+        try:
+            claim = self._runtime.claims.begin_step(
                 job_id, step.name, attempts=step.retry.attempts, lease_seconds=self._lease_seconds
             )
-            if held is None
-            else held.claim
-        )
+        except DATABASE_ERRORS as error:
+            return _left_to_the_sweep(error)
         if isinstance(claim, NoClaim):
             return _NO_CLAIM[claim]
+        return self._run(step, claim, granted_at, then)
 
+    def _run(
+        self, step: Step, claim: Claim, granted_at: float, then: Callable[[], Step | None]
+    ) -> Outcome:
         def work(ctx: Context) -> Next | Held:
             done = step.run(ctx)
             sealed = None if done.secret is None else self._runtime.vault.seal(done.secret)
@@ -127,7 +132,7 @@ class Guard:
                 if going is not None:
                     return going
             after = self._runtime.claims.finish_step(claim, output=done.output, sealed=sealed)
-            return Next.GO_ON if after is not None else self._after_last(job_id)
+            return Next.GO_ON if after is not None else self._after_last(claim.job.id)
 
         return self._attempt(claim, granted_at, work, step.retry)
 
@@ -151,9 +156,12 @@ class Guard:
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
         granted_at = time.monotonic()
-        claim = self._runtime.claims.begin_undo(
-            job_id, step.name, attempts=UNDO.attempts, lease_seconds=self._lease_seconds
-        )
+        try:
+            claim = self._runtime.claims.begin_undo(
+                job_id, step.name, attempts=UNDO.attempts, lease_seconds=self._lease_seconds
+            )
+        except DATABASE_ERRORS as error:
+            return _left_to_the_sweep(error)
         if isinstance(claim, NoClaim):
             return _NO_CLAIM[claim]
 
@@ -260,6 +268,12 @@ _NO_CLAIM: Final = {
     NoClaim.UNDOING: Next.UNDO,
 }
 assert _NO_CLAIM.keys() == set(NoClaim), "a reason has no outcome"
+
+
+def _left_to_the_sweep(error: Exception) -> Next:
+    """Whether the claim was committed is unknown; either way the row says when it is due again."""
+    _log.warning("database unavailable", error=type(error).__name__)
+    return Next.END
 
 
 def _age(claim: Claim) -> float:

@@ -1,0 +1,173 @@
+"""Does what the plan's faults say to a running stack."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+from psycopg import OperationalError as DatabaseAway
+from redis.exceptions import RedisError
+
+from deploy.local.processes import StackError
+from deploy.local.service import Service
+from tests.chaos.plan import LANES, Fault, Plan
+from tests.rig import Rig
+
+_Hits = tuple[tuple[str, float], ...]
+#: Jobs whose message is sent a second time, at each such fault.
+_DOUBLED: Final = 20
+_OPEN: Final = "SELECT id FROM import_jobs WHERE state IN ('queued', 'running', 'undoing') LIMIT {}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A fault that was done."""
+
+    kind: str
+    #: What was hit, by the supervisor's names, and when.
+    hits: tuple[tuple[str, float], ...]
+    #: By the clock that the database has, too.
+    began: float
+    ended: float
+    #: Why it could not be done as planned.
+    problem: str | None = None
+
+
+class Trouble:
+    """One thread a lane; each does its faults one after the other, late rather than never."""
+
+    def __init__(self, rig: Rig, plan: Plan) -> None:
+        self._rig = rig
+        self._stack = rig.stack
+        self._plan = plan
+        self._done: list[Done] = []
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._kinds: dict[str, Callable[[Fault], _Hits]] = {
+            "worker killed": self._kill_worker,
+            "all workers killed": self._kill_workers,
+            "worker restarted": self._restart_worker,
+            "api killed": lambda _: self._kill("api"),
+            "beat killed": lambda _: self._kill("beat"),
+            "redis emptied": self._empty_redis,
+            "redis restarted": lambda _: self._restart("redis"),
+            "redis killed": lambda _: self._kill("redis"),
+            "redis stopped": self._stop_redis,
+            "postgres restarted": lambda _: self._restart("postgres"),
+            "postgres killed": lambda _: self._kill("postgres"),
+            "messages doubled": self._double_messages,
+        }
+
+    @property
+    def done(self) -> list[Done]:
+        """What was done so far, oldest first."""
+        with self._lock:
+            return sorted(self._done, key=lambda one: one.began)
+
+    def start(self) -> None:
+        """Lets the clock of the plan begin."""
+        begun = time.monotonic()
+        for name, kinds in LANES.items():
+            faults = [fault for fault in self._plan.faults if fault.kind in kinds]
+            thread = threading.Thread(
+                target=self._run, args=(begun, faults), name=f"trouble-{name}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Waits until the last fault is over; those whose time has not come are left out."""
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, begun: float, faults: Sequence[Fault]) -> None:
+        for fault in faults:
+            if self._ending.wait(max(0.0, begun + fault.at - time.monotonic())):
+                return
+            began = time.time()
+            hits: _Hits = ()
+            problem = None
+            try:
+                hits = self._kinds[fault.kind](fault)
+            except (StackError, DatabaseAway, RedisError, OperationalError, OSError) as error:
+                # Another lane has the part down at this moment.
+                problem = f"{type(error).__name__}: {error}".splitlines()[0]
+            done = Done(kind=fault.kind, hits=hits, began=began, ended=time.time(), problem=problem)
+            with self._lock:
+                self._done.append(done)
+
+    def _kill(self, name: str) -> _Hits:
+        """The supervisor starts it again; over when it has."""
+        part, at = self._stack.part(name), time.time()
+        part.kill()
+        while not part.alive and not self._ending.is_set():
+            time.sleep(0.05)
+        return ((name, at),)
+
+    def _restart(self, name: str) -> _Hits:
+        at = time.time()
+        self._stack.part(name).restart()
+        return ((name, at),)
+
+    def _worker(self, fault: Fault) -> Service:
+        workers = self._stack.workers
+        return workers[int(fault.choice * len(workers))]
+
+    def _kill_worker(self, fault: Fault) -> _Hits:
+        return (self._hit(self._worker(fault)),)
+
+    def _kill_workers(self, _fault: Fault) -> _Hits:
+        return tuple(self._hit(worker) for worker in self._stack.workers)
+
+    @staticmethod
+    def _hit(worker: Service) -> tuple[str, float]:
+        at = time.time()
+        worker.kill()
+        return worker.name, at
+
+    def _restart_worker(self, fault: Fault) -> _Hits:
+        """As a deploy does it: SIGTERM, and SIGKILL only after the grace."""
+        worker, at = self._worker(fault), time.time()
+        worker.stop(10)
+        worker.launch()
+        return ((worker.name, at),)
+
+    def _empty_redis(self, _fault: Fault) -> _Hits:
+        with redis.Redis.from_url(self._stack.redis.url) as client:
+            client.flushall()
+        return (("redis", time.time()),)
+
+    def _stop_redis(self, _fault: Fault) -> _Hits:
+        at = time.time()
+        self._stack.redis.stop()
+        self._ending.wait(self._plan.size.redis_down_seconds)
+        self._stack.redis.start()
+        return (("redis", at),)
+
+    def _double_messages(self, _fault: Fault) -> _Hits:
+        """Sends the message of jobs that have theirs, or are being worked on, once more."""
+        jobs = self._rig.sql(_OPEN.format(_DOUBLED))
+        with Celery(set_as_current=False) as app:
+            app.conf.update(broker_url=self._stack.redis.url, task_ignore_result=True)
+            app.conf.broker_transport_options = {"max_retries": 1, "interval_start": 0}
+            for (job,) in jobs:
+                message = {"args": [f"imp_{job.hex}"], "queue": "imports"}
+                app.send_task("imports.start", retry=False, **message)
+        return ()
+
+
+def spans(done: Sequence[Done], *, back_after: float) -> list[tuple[float, float]]:
+    """Returns the spans in which something that jobs need was down, or was just coming back."""
+    return [
+        (one.began, one.ended + back_after)
+        for one in done
+        if one.kind not in {"messages doubled", "api killed"} and one.problem is None
+    ]
