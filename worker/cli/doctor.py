@@ -16,7 +16,7 @@ import typer
 from rich.text import Text
 
 from worker.celery_app import BrokerFacts, read_broker
-from worker.cli._core import OUT, AsJson, Exit, printable, settings_of_environment, show_json
+from worker.cli._core import OUT, AsJson, Exit, settings_of_environment, show_json
 from worker.db.engine import DATABASE_ERRORS, revisions
 from worker.db.facts import DatabaseFacts, read_facts, read_newest_sealed
 from worker.db.vault import Vault, VaultKeyMissingError
@@ -24,6 +24,7 @@ from worker.domain.errors import TrunklineError
 from worker.domain.job import Attempt, Lease, StepName
 from worker.domain.values import ImportTag
 from worker.livekit import LiveKit
+from worker.logs import printable
 from worker.safety import ENCRYPTED, vault_key_fault
 from worker.settings import Environment, Settings
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import func, select, text
 
 from worker.db.engine import make_engine
 from worker.db.models import Credential, ImportJob
@@ -84,7 +85,7 @@ def read_newest_sealed(settings: Settings) -> list[bytes]:
     return [one for one in found if one is not None]
 
 
-_NEWEST: tuple[Select[tuple[bytes | None]], ...] = (
+_NEWEST: Final = (
     select(ImportJob.sealed).order_by(ImportJob.id.desc()).limit(1),
     select(Credential.sealed).order_by(Credential.id.desc()).limit(1),
 )
