@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test contract check lint types architecture bench chaos lock clean
+.PHONY: help demo up test contract check lint types architecture bench chaos lock audit clean
 
 help: ## Lists the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,12 +15,12 @@ $(VENV)/.runtime: deploy/requirements.lock pyproject.toml
 	@echo "Setting up $(VENV) (about half a minute, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r deploy/requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: deploy/requirements-dev.lock $(VENV)/.runtime
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r deploy/requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-dev.lock
 	@touch $@
 
 demo: $(VENV)/.runtime ## Imports numbers on the embedded stack, shows the records, stops
@@ -52,11 +52,18 @@ bench: $(VENV)/.dev ## Measures one import alone on an idle stack, and how much 
 
 chaos: $(VENV)/.dev ## Hurts everything under hundreds of imports and judges what is left; CHAOS=minute, CHAOS_SEED=7
 	@$(BIN)/python -m tests.chaos
+# Names, versions and hashes: no address of where they came from.
+LOCKED := --no-header --no-annotate --generate-hashes --no-emit-index-url --no-emit-find-links
 
 lock: $(VENV)/.dev ## Resolves the pinned versions again
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra local pyproject.toml -o deploy/requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra local --extra dev pyproject.toml -o deploy/requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra local pyproject.toml -o deploy/requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra local --extra dev pyproject.toml -o deploy/requirements-dev.lock
+
+audit: ## Asks PyPI for known vulnerabilities of the pinned versions; needs a network, no part of check
+	@test -x $(VENV)/audit/bin/python || $(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --vulnerability-service pypi -r deploy/requirements-dev.lock
 
 clean: ## Removes the virtual environment and all local state
 	@rm -rf $(VENV) .trunkline .mypy_cache .ruff_cache .pytest_cache

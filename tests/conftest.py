@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
+import sys
 import tempfile
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +55,18 @@ def _loggers_can_be_captured() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(structlog, "configure", without_caching)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _process_is_put_back() -> Iterator[None]:
+    """What configures a process's logs, as its commands do, configures the tests' process."""
+    hooks, levels = (sys.excepthook, threading.excepthook), {}
+    for name in ("worker", "api_stub", "uvicorn", "alembic"):
+        levels[name] = logging.getLogger(name).level
+    yield
+    sys.excepthook, threading.excepthook = hooks
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,11 @@ message may be lost, doubled or late without hurting a job.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
@@ -22,7 +26,7 @@ from celery import signals
 
 from worker import logs
 from worker.domain.errors import TrunklineError
-from worker.settings import Settings, load
+from worker.settings import Environment, Settings, load
 
 _log = structlog.get_logger()
 
@@ -148,7 +152,16 @@ class _Amqp(celery.app.amqp.AMQP):  # type: ignore[misc] # celery is untyped
 
 
 app = celery.Celery("trunkline", amqp=_Amqp, set_as_current=False)
-app.add_defaults(lambda: configuration(load()))
+
+
+def _defaults() -> dict[str, Any]:
+    settings = load()
+    if settings.env is Environment.PRODUCTION:
+        require_flower_login(sys.argv[1:], os.environ)
+    return configuration(settings)
+
+
+app.add_defaults(_defaults)
 
 
 @signals.setup_logging.connect(weak=False)
@@ -290,3 +303,73 @@ def queue_length(queue: str) -> int:
     except kombu.exceptions.ChannelError:
         # RabbitMQ and Redis both say so of a queue that nothing was ever sent to.
         return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerFacts:
+    """How a Redis broker is set; None where it does not say, as managed ones do."""
+
+    #: What it does when its memory is full.
+    maxmemory_policy: str | None
+    #: Bytes, 0 for no limit.
+    maxmemory: int | None
+    #: Whether anything of it outlives a restart.
+    persists: bool | None
+
+
+def read_broker() -> BrokerFacts | None:
+    """Connects to the broker and returns how it is set; None if it is no Redis.
+
+    Raises:
+        OSError: it cannot be reached within two seconds.
+    """
+    try:
+        with _impatient_connection() as connection:
+            connection.ensure_connection(max_retries=0, timeout=2)
+            if connection.transport.driver_type != "redis":
+                return None
+            client = connection.default_channel.client
+            return BrokerFacts(
+                maxmemory_policy=_configured(client, "maxmemory-policy"),
+                maxmemory=None
+                if (limit := _configured(client, "maxmemory")) is None
+                else int(limit),
+                persists=_persists(client),
+            )
+    except BROKER_ERRORS as error:
+        raise OSError("the broker cannot be reached") from error
+
+
+def _configured(client: Any, name: str) -> str | None:  # noqa: ANN401 -- kombu's is untyped
+    try:
+        found = client.config_get(name)
+    except redis.exceptions.ResponseError:
+        return None  # CONFIG is forbidden, as at most managed ones
+    told = found.get(name, found.get(name.encode()))
+    return told.decode() if isinstance(told, bytes) else told
+
+
+def _persists(client: Any) -> bool | None:  # noqa: ANN401 -- kombu's is untyped
+    saves, appends = _configured(client, "save"), _configured(client, "appendonly")
+    if saves is None or appends is None:
+        return None
+    return saves != "" or appends == "yes"
+
+
+def require_flower_login(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Ends a Flower that anybody could open: it shows every job, and can stop the workers.
+
+    Raises:
+        SystemExit: the command is Flower's, and no login is set.
+    """
+    if "flower" not in arguments:
+        return
+    options = ("--basic-auth", "--basic_auth", "--auth", "--conf")
+    if any(one.partition("=")[0] in options for one in arguments):
+        return
+    if any(environment.get(f"FLOWER_{name}") for name in ("BASIC_AUTH", "AUTH")):
+        return
+    sys.exit(
+        "Flower needs a login in production: set FLOWER_BASIC_AUTH=user:password, or FLOWER_AUTH "
+        "with an OAuth provider."
+    )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.e2e.test_safe_hands import WAIT, line_of
 from tests.rig import Rig
 from tests.vendors import VENDORS
+
+OK = {"verdict": "ok", "advice": []}
 
 
 def test_a_renamed_agent_answers_under_its_old_name_until_the_number_is_set_up_again(
@@ -28,3 +32,13 @@ def test_a_renamed_agent_answers_under_its_old_name_until_the_number_is_set_up_a
     line.ask("DELETE", "/v1/agents/front-desk", status=409)
     line.release()
     assert rig.api.delete("/v1/agents/front-desk").status_code == 204
+
+
+def test_doctor_asks_a_running_stack(rig: Rig) -> None:
+    """All that answers does, and what the tests' own servers leave unsafe is told by name."""
+    found = json.loads(rig.stack.command("doctor", "doctor", "--json"))
+    assert {name for name, one in found.items() if one["verdict"] == "failed"} == set()
+    assert (found["clock"], found["vault"], found["livekit"]) == (OK, OK, OK)
+    # The embedded Redis keeps its messages, and evicts none.
+    assert found["broker"] == OK
+    assert "fsync" in found["database"]["advice"][0]

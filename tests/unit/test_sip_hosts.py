@@ -28,7 +28,7 @@ def spec(address: str | None = "sip.example.com:5061") -> ImportSpec:
     request = ImportRequest(
         phone_number="+14155550100",
         provider=ProviderName.SIP,
-        sip=login,  # type: ignore[arg-type] # pydantic makes it
+        sip=login,
     )
     return replace(spec_of(request, SETTINGS), sip_address=address)
 
@@ -157,7 +157,7 @@ def test_the_platforms_own_address_is_the_operator_s_choice() -> None:
     request = ImportRequest(
         phone_number="+14155550100",
         provider=ProviderName.SIP,
-        sip=sip,  # type: ignore[arg-type] # pydantic makes it
+        sip=sip,
     )
     made = spec_of(request, settings)
     assert made.sip_address == "10.0.0.9:5060"
@@ -259,7 +259,7 @@ def test_a_change_of_login_is_held_to_the_same() -> None:
 
     def change(username: str, password: str) -> None:
         login = {"username": username, "password": password}
-        changed(NumberChange(sip=login), spec(), hidden)  # type: ignore[arg-type]
+        changed(NumberChange(sip=login), spec(), hidden)
 
     change("other", "sandbox-other")
     with pytest.raises(InvalidRequest, match="username"):

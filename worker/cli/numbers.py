@@ -22,7 +22,6 @@ from worker.cli._core import (
     fail,
     id_or_none,
     number_of,
-    printable,
     say,
     show_json,
     show_table,
@@ -31,6 +30,7 @@ from worker.cli._core import (
 from worker.cli._jobs import finish, follow
 from worker.domain.calls import EventKind
 from worker.domain.values import format_id
+from worker.logs import printable
 from worker.service import JobRecord, NumberChange, NumberRecord, StoredEvent, explain
 
 #: Columns of an event; what else it tells stands in the last one.

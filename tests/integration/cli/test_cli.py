@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +16,13 @@ from pathlib import Path
 import pytest
 import structlog
 from cryptography.fernet import Fernet
+from pydantic import SecretStr
 
+from tests.conftest import make_settings
 from worker.cli import main
+from worker.db.directory import Directory
+from worker.db.engine import make_engine
+from worker.db.vault import Vault
 from worker.settings import load
 
 PROJECT = Path(__file__).parents[3]
@@ -106,9 +112,18 @@ def test_doctor_names_what_is_not_reachable(trunkline: Trunkline) -> None:
     done = trunkline("doctor", "--json")
     found = json.loads(done.stdout)
     assert done.returncode == 1
-    assert (found["database"], found["vault"]) == (None, None)
-    assert "TRUNKLINE_BROKER_URL" in found["broker"]
-    assert "livekit_unavailable" in found["livekit"]
+    for name in ("clock", "vault"):
+        assert found[name] == {"verdict": "ok", "advice": []}
+    # The tests' own Postgres is quick and unsafe, and nobody but development may have it so.
+    assert found["database"]["verdict"] == "warning"
+    assert "fsync" in found["database"]["advice"][0]
+    assert found["broker"]["verdict"] == found["livekit"]["verdict"] == "failed"
+    assert "TRUNKLINE_BROKER_URL" in found["broker"]["advice"][0]
+    assert "livekit_unavailable" in found["livekit"]["advice"][0]
+    in_words = trunkline("doctor")
+    assert in_words.returncode == 1
+    assert re.search(r"^broker +failed\n  failed: unreachable", in_words.stdout, re.MULTILINE)
+    assert re.search(r"^clock +ok\n", in_words.stdout, re.MULTILINE)
 
 
 def test_doctor_tells_an_old_schema_and_a_bad_key(
@@ -120,8 +135,66 @@ def test_doctor_tells_an_old_schema_and_a_bad_key(
         "doctor", "--json", TRUNKLINE_DATABASE_URL=elsewhere, TRUNKLINE_VAULT_KEYS="nonsense"
     )
     found = json.loads(done.stdout)
-    assert "trunkline admin migrate" in found["database"]
-    assert "trunkline keys new" in found["vault"]
+    assert "trunkline admin migrate" in found["database"]["advice"][0]
+    assert "trunkline keys new" in found["vault"]["advice"][0]
+
+
+def test_doctor_tells_a_database_that_is_away_once(trunkline: Trunkline) -> None:
+    done = trunkline("doctor", "--json", TRUNKLINE_DATABASE_URL="postgresql://u@127.0.0.1:1/d")
+    found = json.loads(done.stdout)
+    assert "TRUNKLINE_DATABASE_URL" in found["database"]["advice"][0]
+    assert [found[name]["verdict"] for name in ("clock", "vault")] == ["ok", "ok"]
+
+
+def test_doctor_opens_what_was_sealed_last(
+    trunkline: Trunkline, environment: dict[str, str]
+) -> None:
+    settings = make_settings(environment["TRUNKLINE_DATABASE_URL"])
+    engine = make_engine(settings)
+    directory = Directory(engine)
+    directory.create_credential(
+        directory.create_organization("Acme"),
+        provider="twilio",
+        account_ref="AC1",
+        label="",
+        sealed=Vault([SecretStr(environment["TRUNKLINE_VAULT_KEYS"])]).seal({"auth_token": "x"}),
+    )
+    engine.dispose()
+    assert json.loads(trunkline("doctor", "--json").stdout)["vault"]["verdict"] == "ok"
+    another = Fernet.generate_key().decode()
+    done = trunkline("doctor", "--json", TRUNKLINE_VAULT_KEYS=another)
+    [advice] = json.loads(done.stdout)["vault"]["advice"]
+    assert "sealed last" in advice
+    both = trunkline(
+        "doctor",
+        "--json",
+        TRUNKLINE_VAULT_KEYS=f"{another},{environment['TRUNKLINE_VAULT_KEYS']}",
+    )
+    assert json.loads(both.stdout)["vault"]["verdict"] == "ok"
+
+
+def test_doctor_warns_of_what_others_can_read(
+    trunkline: Trunkline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ".env"
+    file.touch(0o644)
+    monkeypatch.delenv("FLOWER_BASIC_AUTH", raising=False)
+    advice = json.loads(trunkline("doctor", "--json").stdout)["settings"]["advice"]
+    assert [one for one in advice if "chmod 600 .env" in one]
+    assert [one for one in advice if "FLOWER_BASIC_AUTH" in one]
+    file.chmod(0o600)
+    done = trunkline("doctor", "--json", FLOWER_BASIC_AUTH="operator:sandbox-flower")
+    advice = json.loads(done.stdout)["settings"]["advice"]
+    assert not [one for one in advice if ".env" in one or "FLOWER" in one]
+
+
+def test_unsafe_settings_are_all_named_and_not_repeated(trunkline: Trunkline) -> None:
+    done = trunkline("doctor", TRUNKLINE_ENV="production", TRUNKLINE_VAULT_KEYS="planted")
+    assert done.returncode == 2
+    for name in ("TRUNKLINE_VAULT_KEYS", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"):
+        assert name in done.stderr
+    assert "planted" not in done.stderr
 
 
 def test_an_import_is_accepted_though_the_broker_is_away(trunkline: Trunkline) -> None:
