@@ -10,8 +10,6 @@ import time
 from typing import Any, Final
 
 import celery
-import celery.app.amqp
-import kombu.connection
 import kombu.exceptions
 import kombu.pools
 import redis.exceptions
@@ -19,6 +17,7 @@ import structlog
 from celery import signals
 
 from worker import logs
+from worker.broker import Amqp
 from worker.settings import Settings, load
 
 _log = structlog.get_logger()
@@ -130,20 +129,7 @@ BROKER_ERRORS: Final = (
     OSError,
 )
 
-
-class _Connection(kombu.connection.Connection):
-    """Comes back soon: kombu would wait two seconds longer each time, up to thirty."""
-
-    def ensure_connection(self, *args: Any, **policy: Any) -> Any:  # noqa: ANN401 -- as in kombu
-        soon = {"interval_start": 0.2, "interval_step": 0.4, "interval_max": 2.0}
-        return super().ensure_connection(*args, **{**soon, **policy})  # type: ignore[no-untyped-call]
-
-
-class _Amqp(celery.app.amqp.AMQP):  # type: ignore[misc] # celery is untyped
-    Connection = _Connection
-
-
-app = celery.Celery("trunkline", amqp=_Amqp, set_as_current=False)
+app = celery.Celery("trunkline", amqp=Amqp, set_as_current=False)
 app.add_defaults(lambda: configuration(load()))
 
 
