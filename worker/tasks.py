@@ -26,7 +26,7 @@ from worker.celery_app import (
 from worker.checking import Opened
 from worker.db.batches import Batches
 from worker.db.claims import Claims
-from worker.db.engine import DATABASE_ERRORS, make_engine
+from worker.db.engine import DATABASE_ERRORS, make_engine, outlast
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
 from worker.db.repository import JobRepository
@@ -208,7 +208,8 @@ def _feed_after(import_id: str) -> None:
 @app.task(name="imports.start")
 def start(import_id: str) -> None:
     """Starts or resumes one job."""
-    _send(import_id)
+    # A worker would throw away a message a millisecond while the database is away.
+    outlast(lambda: _send(import_id), seconds=load().lease_seconds)
 
 
 @app.task(name="numbers.check")

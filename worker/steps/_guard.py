@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import structlog
 
 from worker import logs, metrics
-from worker.db.engine import DATABASE_ERRORS
+from worker.db.engine import DATABASE_ERRORS, outlast
 from worker.db.records import Claim, NoClaim
 from worker.domain.errors import (
     InternalError,
@@ -33,6 +33,8 @@ from worker.steps._core import UNDO, Context, Runtime, Step
 from worker.steps._leases import Leases
 
 _log = structlog.get_logger()
+
+Result = TypeVar("Result")
 
 #: The longest wait that a message spends as a countdown, in the memory of some worker, and lost if
 #: that dies. Longer ones stand in the row alone, which nobody loses, and the sweep ends them. It
@@ -90,9 +92,10 @@ class Guard:
 
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
-        granted_at = time.monotonic()
-        claim = self._runtime.claims.begin_step(
-            job_id, step.name, attempts=step.retry.attempts, lease_seconds=self._lease_seconds
+        claim, granted_at = self._begin(
+            lambda: self._runtime.claims.begin_step(
+                job_id, step.name, attempts=step.retry.attempts, lease_seconds=self._lease_seconds
+            )
         )
         if isinstance(claim, NoClaim):
             return _NO_CLAIM[claim]
@@ -100,7 +103,9 @@ class Guard:
         def work(ctx: Context) -> Next:
             done = step.run(ctx)
             sealed = None if done.secret is None else self._runtime.vault.seal(done.secret)
-            following = self._runtime.claims.finish_step(claim, output=done.output, sealed=sealed)
+            following = self._outlast(
+                lambda: self._runtime.claims.finish_step(claim, output=done.output, sealed=sealed)
+            )
             return Next.GO_ON if following is not None else self._after_last(job_id)
 
         return self._attempt(claim, granted_at, work, step.retry)
@@ -110,19 +115,38 @@ class Guard:
 
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
-        granted_at = time.monotonic()
-        claim = self._runtime.claims.begin_undo(
-            job_id, step.name, attempts=UNDO.attempts, lease_seconds=self._lease_seconds
+        claim, granted_at = self._begin(
+            lambda: self._runtime.claims.begin_undo(
+                job_id, step.name, attempts=UNDO.attempts, lease_seconds=self._lease_seconds
+            )
         )
         if isinstance(claim, NoClaim):
             return _NO_CLAIM[claim]
 
         def work(ctx: Context) -> Next:
             step.undo(ctx)
-            following = self._runtime.claims.finish_undo(claim)
+            following = self._outlast(lambda: self._runtime.claims.finish_undo(claim))
             return Next.END if following is None else Next.GO_ON
 
         return self._attempt(claim, granted_at, work, UNDO)
+
+    def _begin(self, claim: Callable[[], Claim | NoClaim]) -> tuple[Claim | NoClaim, float]:
+        """Claims, and returns the time before which the lease was not granted."""
+
+        def once() -> tuple[Claim | NoClaim, float]:
+            granted_at = time.monotonic()
+            return claim(), granted_at
+
+        return self._outlast(once)
+
+    def _outlast(self, call: Callable[[], Result]) -> Result:
+        """Waits out a restart of the database, for as long as a lease lasts.
+
+        Else a worker would throw away a message a millisecond while the database is away. Every
+        write here is fenced: where the first one was done and its answer lost, the second finds
+        that the lease has been given back, and the sweep goes on.
+        """
+        return outlast(call, seconds=self._lease_seconds)
 
     def _after_last(self, job_id: UUID) -> Next:
         """After the last step the job is active; or undoing, if it was cancelled meanwhile."""
@@ -195,8 +219,10 @@ class Guard:
         _log.warning(
             "step will be tried again", code=error.code, seconds=round(delay, 3), by_sweep=by_sweep
         )
-        waits = self._runtime.claims.retry_later(
-            claim, error, delay=delay, by_sweep=by_sweep, settle=settle, refund=refund
+        waits = self._outlast(
+            lambda: self._runtime.claims.retry_later(
+                claim, error, delay=delay, by_sweep=by_sweep, settle=settle, refund=refund
+            )
         )
         if not waits:
             return Next.UNDO
@@ -206,11 +232,12 @@ class Guard:
         settings = self._runtime.settings
         if claim.undo:
             _log.error("undo failed, the job is stuck", code=error.code)
-            self._runtime.claims.stick(claim, UndoFailed(error.message))
+            self._outlast(lambda: self._runtime.claims.stick(claim, UndoFailed(error.message)))
             return Failed(error=error, stuck=True)
         unknown = isinstance(error, TransientError) and error.outcome_unknown
         _log.warning("step failed", code=error.code)
-        self._runtime.claims.fail(claim, error, settle=settings.settle_seconds if unknown else None)
+        settle = settings.settle_seconds if unknown else None
+        self._outlast(lambda: self._runtime.claims.fail(claim, error, settle=settle))
         return Failed(error=error, stuck=False)
 
 
