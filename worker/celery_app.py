@@ -15,9 +15,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import celery
-import celery.app.amqp
 import celery.worker.state
-import kombu.connection
 import kombu.exceptions
 import kombu.pools
 import redis.exceptions
@@ -25,6 +23,7 @@ import structlog
 from celery import signals
 
 from worker import logs
+from worker.broker import Amqp
 from worker.domain.errors import TrunklineError
 from worker.settings import Environment, Settings, load
 
@@ -138,20 +137,7 @@ BROKER_ERRORS: Final = (
     OSError,
 )
 
-
-class _Connection(kombu.connection.Connection):
-    """Comes back soon: kombu would wait two seconds longer each time, up to thirty."""
-
-    def ensure_connection(self, *args: Any, **policy: Any) -> Any:  # noqa: ANN401 -- as in kombu
-        soon = {"interval_start": 0.2, "interval_step": 0.4, "interval_max": 2.0}
-        return super().ensure_connection(*args, **{**soon, **policy})  # type: ignore[no-untyped-call]
-
-
-class _Amqp(celery.app.amqp.AMQP):  # type: ignore[misc] # celery is untyped
-    Connection = _Connection
-
-
-app = celery.Celery("trunkline", amqp=_Amqp, set_as_current=False)
+app = celery.Celery("trunkline", amqp=Amqp, set_as_current=False)
 
 
 def _defaults() -> dict[str, Any]:
@@ -324,7 +310,7 @@ def read_broker() -> BrokerFacts | None:
         OSError: it cannot be reached within two seconds.
     """
     try:
-        with _impatient_connection() as connection:
+        with impatient_connection() as connection:
             connection.ensure_connection(max_retries=0, timeout=2)
             if connection.transport.driver_type != "redis":
                 return None

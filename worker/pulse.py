@@ -18,7 +18,7 @@ from celery.concurrency.thread import TaskPool
 
 from worker.celery_app import BROKER_ERRORS, PATIENCE_SECONDS, app, impatient_connection
 from worker.settings import load
-from worker.watchdog import TICK_SECONDS, Watchdog
+from worker.watchdog import LOOKS, Watchdog
 
 _log = structlog.get_logger()
 
@@ -59,10 +59,10 @@ def _watch(sender: Any, **_: object) -> None:  # noqa: ANN401 -- Celery's consum
         _log.warning("no watchdog: it needs the threads pool", pool=type(sender.pool).__name__)
         return
     settings = load()
+    every_seconds = settings.stall_seconds / LOOKS
     watchdog = Watchdog(
         places=sender.pool.limit,
-        patience=max(1, round(settings.stall_seconds / TICK_SECONDS)),
-        send_pulse=_Pulses(sender.hostname).send,
+        send_pulse=_Pulses(sender.hostname, expires=2 * every_seconds).send,
         on_stall=lambda: _give_up(watchdog),
         pulse_file=settings.pulse_file,
     )
@@ -73,7 +73,7 @@ def _watch(sender: Any, **_: object) -> None:  # noqa: ANN401 -- Celery's consum
     # A worker that was asked to stop takes no more work, and rightly so.
     signals.worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
     thread = threading.Thread(
-        target=_look_forever, args=(watchdog, stopping), name="watchdog", daemon=True
+        target=_look_forever, args=(watchdog, every_seconds, stopping), name="watchdog", daemon=True
     )
     thread.start()
 
@@ -81,26 +81,26 @@ def _watch(sender: Any, **_: object) -> None:  # noqa: ANN401 -- Celery's consum
 class _Pulses:
     """Sends pulses to one worker, over a connection that has nothing to do with its consumer's."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, *, expires: float) -> None:
         self._queue = own_queue(node)
+        #: One that nobody took is of no use to the worker that comes after.
+        self._expires = expires
         self._producers = kombu.pools.producers[impatient_connection()]
 
     def send(self) -> bool:
         """Sends one; False if the broker did not take it."""
         try:
             with self._producers.acquire(block=True, timeout=PATIENCE_SECONDS) as producer:
-                # One that nobody took is of no use to the worker that comes after.
-                expires = 2 * TICK_SECONDS
                 pulse.apply_async(
-                    queue=self._queue, producer=producer, retry=False, expires=expires
+                    queue=self._queue, producer=producer, retry=False, expires=self._expires
                 )
         except BROKER_ERRORS:
             return False
         return True
 
 
-def _look_forever(watchdog: Watchdog, stopping: threading.Event) -> None:
-    while not stopping.wait(TICK_SECONDS):
+def _look_forever(watchdog: Watchdog, every_seconds: float, stopping: threading.Event) -> None:
+    while not stopping.wait(every_seconds):
         try:
             watchdog.tick()
         except Exception as error:  # noqa: BLE001 -- a watchdog that dies guards nothing

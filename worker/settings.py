@@ -143,8 +143,8 @@ class Settings(BaseSettings):
     resend_after_seconds: float = Field(default=5.0, gt=0)
     #: A worker that has begun no task for this long, though the broker answers and a thread is
     #: free, ends with an exit code that is not 0, for its supervisor to start it again.
-    stall_seconds: float = Field(default=45.0, ge=10)
-    #: A file that a worker touches every five seconds while it is well, for probes from outside.
+    stall_seconds: float = Field(default=45.0, ge=5)
+    #: A file that a worker touches every ninth of that while it is well, for probes from outside.
     pulse_file: Path | None = None
     #: Scales every retry delay; 1 in production, small in tests that wait for retries.
     retry_scale: float = Field(default=1.0, gt=0)

@@ -34,7 +34,7 @@ from worker.celery_app import (
 from worker.checking import Opened
 from worker.db.batches import Batches
 from worker.db.claims import Claims
-from worker.db.engine import DATABASE_ERRORS, make_engine
+from worker.db.engine import DATABASE_ERRORS, make_engine, outlast
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
 from worker.db.records import JobRecord
@@ -268,7 +268,10 @@ def start(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
     Safe to repeat: yes, also concurrently; the guard lets one of them work.
     """
     try:
-        legs = _legs(_worker()[0].jobs.get(_uuid(import_id)))
+        # A worker would throw away a message a millisecond while the database is away.
+        legs = outlast(
+            lambda: _legs(_worker()[0].jobs.get(_uuid(import_id))), seconds=load().lease_seconds
+        )
         held: Held | None = None
         for leg, then in zip_longest(legs, legs[1:]):
             if held is None and is_stopping():

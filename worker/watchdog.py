@@ -21,8 +21,8 @@ import structlog
 
 _log = structlog.get_logger()
 
-#: Seconds between two looks.
-TICK_SECONDS: Final = 5.0
+#: Looks in vain, one after the other, before a worker counts as stalled.
+LOOKS: Final = 9
 
 
 class Watchdog:
@@ -32,17 +32,15 @@ class Watchdog:
         self,
         *,
         places: int,
-        patience: int,
         send_pulse: Callable[[], bool],
         on_stall: Callable[[], None],
         pulse_file: Path | None = None,
     ) -> None:
-        """``places`` is how many tasks run at a time, ``patience`` how many looks may be in vain.
+        """``places`` is how many tasks run at a time.
 
         ``send_pulse`` sends the worker a task and tells whether the broker took it.
         """
         self._places = places
-        self._patience = patience
         self._send_pulse = send_pulse
         self._on_stall = on_stall
         self._pulse_file = pulse_file
@@ -86,7 +84,7 @@ class Watchdog:
             self._vain += 1
         else:
             self._vain = 0
-        if self._vain > self._patience:
+        if self._vain > LOOKS:
             _log.error("worker takes no more work", looks=self._vain, running=self.running)
             self._on_stall()
             return

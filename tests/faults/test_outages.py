@@ -90,19 +90,6 @@ def test_many_submits_at_once_are_answered_though_redis_hangs(rig: Rig) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_killed_postgres_loses_no_import(rig: Rig) -> None:
-    rig.stack.workers[0].start()
-    customers = _submit(rig, 10)
-    time.sleep(0.8)
-    rig.stack.postgres.kill()
-    time.sleep(1)
-    rig.stack.postgres.start()
-    rig.wait(customers, seconds=60)
-    rig.stack.workers[0].stop()
-    assert not verdict(rig, WEBHOOK, customers)
-
-
-@pytest.mark.timeout(120)
 def test_the_leases_of_a_killed_worker_run_out_by_themselves(rig: Rig) -> None:
     worker = rig.stack.workers[0]
     worker.start()

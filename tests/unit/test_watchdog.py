@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from worker.watchdog import Watchdog
-
-PATIENCE = 3
+from worker.watchdog import LOOKS, Watchdog
 
 
 class Bench:
@@ -19,7 +17,6 @@ class Bench:
         self.stalls = 0
         self.watchdog = Watchdog(
             places=places,
-            patience=PATIENCE,
             send_pulse=self._send,
             on_stall=self._stall,
             pulse_file=pulse_file,
@@ -39,7 +36,7 @@ class Bench:
 
 def test_a_worker_that_begins_nothing_is_stalled_after_as_many_looks_as_it_has_patience() -> None:
     bench = Bench()
-    bench.look(PATIENCE)
+    bench.look(LOOKS)
     assert bench.stalls == 0
     bench.look(1)
     assert bench.stalls == 1
@@ -47,7 +44,7 @@ def test_a_worker_that_begins_nothing_is_stalled_after_as_many_looks_as_it_has_p
 
 def test_a_pulse_that_arrives_shows_that_all_is_well() -> None:
     bench = Bench()
-    for look in range(10 * PATIENCE):
+    for look in range(10 * LOOKS):
         pulses = bench.pulses
         bench.look(1)
         if bench.pulses > pulses:
@@ -58,7 +55,7 @@ def test_a_pulse_that_arrives_shows_that_all_is_well() -> None:
 
 def test_who_has_work_is_sent_no_pulse() -> None:
     bench = Bench()
-    for look in range(10 * PATIENCE):
+    for look in range(10 * LOOKS):
         bench.watchdog.began(f"step-{look}")
         bench.watchdog.ended(f"step-{look}")
         bench.look(1)
@@ -69,31 +66,31 @@ def test_a_worker_whose_every_place_is_taken_may_be_so_for_ever() -> None:
     bench = Bench(places=2)
     bench.watchdog.began("one")
     bench.watchdog.began("two")
-    bench.look(10 * PATIENCE)
+    bench.look(10 * LOOKS)
     assert (bench.pulses, bench.stalls) == (0, 0)
 
 
 def test_work_that_goes_on_hides_no_stall_while_a_place_is_free() -> None:
     bench = Bench(places=2)
     bench.watchdog.began("long")
-    bench.look(PATIENCE + 2)
+    bench.look(LOOKS + 2)
     assert bench.stalls == 1
 
 
 def test_a_broker_that_is_away_is_not_the_workers_fault() -> None:
     bench = Bench()
     bench.broker_is_up = False
-    bench.look(10 * PATIENCE)
+    bench.look(10 * LOOKS)
     assert bench.stalls == 0
 
 
 def test_after_an_outage_the_worker_has_all_its_time_again() -> None:
     bench = Bench()
-    bench.look(PATIENCE)
+    bench.look(LOOKS)
     bench.broker_is_up = False
     bench.look(1)
     bench.broker_is_up = True
-    bench.look(PATIENCE)
+    bench.look(LOOKS)
     assert bench.stalls == 0
     bench.look(1)
     assert bench.stalls == 1
@@ -102,7 +99,7 @@ def test_after_an_outage_the_worker_has_all_its_time_again() -> None:
 def test_the_pulse_file_grows_old_when_the_worker_stalls(tmp_path: Path) -> None:
     pulse_file = tmp_path / "pulse"
     bench = Bench(pulse_file=pulse_file)
-    bench.look(PATIENCE)
+    bench.look(LOOKS)
     os.utime(pulse_file, (0, 0))
     bench.look(1)
     assert pulse_file.stat().st_mtime == 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import alembic.command
 import alembic.config
@@ -16,11 +17,32 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from worker.settings import Settings
 
+Result = TypeVar("Result")
+
 #: The database is away, restarting, or out of connections: says nothing about the job.
 DATABASE_ERRORS: Final = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
 
 #: A connection that was used within this time is taken to be alive.
 _PING_AFTER_SECONDS: Final = 1.0
+
+
+def outlast(call: Callable[[], Result], *, seconds: float) -> Result:
+    """Calls again while the database is away, for up to some seconds.
+
+    For what may be done twice: a commit whose answer was lost may have been done.
+
+    Raises:
+        DATABASE_ERRORS: it is still away.
+    """
+    deadline, pause = time.monotonic() + seconds, 0.1
+    while True:
+        try:
+            return call()
+        except DATABASE_ERRORS:
+            if time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 1.0)
 
 
 def make_engine(settings: Settings) -> Engine:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar
 
 from worker.db.claims import Claims
+from worker.db.engine import outlast
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
 from worker.db.records import Claim
@@ -117,7 +118,11 @@ class Context:
         Raises:
             LeaseLost: another worker owns the job now.
         """
-        self.runtime.claims.record_objects(self.claim, objects)
+        # What exists outside by now must be written down if that is possible at all.
+        outlast(
+            lambda: self.runtime.claims.record_objects(self.claim, objects),
+            seconds=self.runtime.settings.lease_seconds,
+        )
 
     @property
     def objects(self) -> Objects:

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import structlog
 
 from worker import logs, metrics
-from worker.db.engine import DATABASE_ERRORS
+from worker.db.engine import DATABASE_ERRORS, outlast
 from worker.db.records import Claim, NoClaim
 from worker.domain.errors import (
     InternalError,
@@ -33,6 +33,8 @@ from worker.steps._core import UNDO, Context, Done, Runtime, Step
 from worker.steps._leases import Leases
 
 _log = structlog.get_logger()
+
+Result = TypeVar("Result")
 
 #: The longest wait that a message spends as a countdown, in the memory of some worker, and lost if
 #: that dies. Longer ones stand in the row alone, which nobody loses, and the sweep ends them. It
@@ -109,15 +111,14 @@ class Guard:
         """
         if held is not None:
             return self._run(step, held.claim, held.granted_at, then)
-        granted_at = time.monotonic()
-        try:
-            claim = self._runtime.claims.begin_step(
+        begun = self._begin(
+            lambda: self._runtime.claims.begin_step(
                 job_id, step.name, attempts=step.retry.attempts, lease_seconds=self._lease_seconds
             )
-        except DATABASE_ERRORS as error:
-            return _left_to_the_sweep(error)
-        if isinstance(claim, NoClaim):
-            return _NO_CLAIM[claim]
+        )
+        if isinstance(begun, Next):
+            return begun
+        claim, granted_at = begun
         return self._run(step, claim, granted_at, then)
 
     def _run(
@@ -128,10 +129,12 @@ class Guard:
             sealed = None if done.secret is None else self._runtime.vault.seal(done.secret)
             following = then()
             if following is not None:
-                going = self._go_on(claim, done, sealed, following)
+                going = self._outlast(lambda: self._go_on(claim, done, sealed, following))
                 if going is not None:
                     return going
-            after = self._runtime.claims.finish_step(claim, output=done.output, sealed=sealed)
+            after = self._outlast(
+                lambda: self._runtime.claims.finish_step(claim, output=done.output, sealed=sealed)
+            )
             return Next.GO_ON if after is not None else self._after_last(claim.job.id)
 
         return self._attempt(claim, granted_at, work, step.retry)
@@ -155,22 +158,45 @@ class Guard:
 
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
-        granted_at = time.monotonic()
-        try:
-            claim = self._runtime.claims.begin_undo(
+        begun = self._begin(
+            lambda: self._runtime.claims.begin_undo(
                 job_id, step.name, attempts=UNDO.attempts, lease_seconds=self._lease_seconds
             )
-        except DATABASE_ERRORS as error:
-            return _left_to_the_sweep(error)
-        if isinstance(claim, NoClaim):
-            return _NO_CLAIM[claim]
+        )
+        if isinstance(begun, Next):
+            return begun
+        claim, granted_at = begun
 
         def work(ctx: Context) -> Next:
             step.undo(ctx)
-            following = self._runtime.claims.finish_undo(claim)
+            following = self._outlast(lambda: self._runtime.claims.finish_undo(claim))
             return Next.END if following is None else Next.GO_ON
 
         return self._attempt(claim, granted_at, work, UNDO)
+
+    def _begin(self, claim: Callable[[], Claim | NoClaim]) -> tuple[Claim, float] | Next:
+        """Claims, and returns the time before which the lease was not granted; or what to do."""
+
+        def once() -> tuple[Claim | NoClaim, float]:
+            granted_at = time.monotonic()
+            return claim(), granted_at
+
+        try:
+            claimed, granted_at = self._outlast(once)
+        except DATABASE_ERRORS as error:
+            # Whether the claim was committed is unknown; either way the row says when it is due.
+            _log.warning("database unavailable", error=type(error).__name__)
+            return Next.END
+        return _NO_CLAIM[claimed] if isinstance(claimed, NoClaim) else (claimed, granted_at)
+
+    def _outlast(self, call: Callable[[], Result]) -> Result:
+        """Waits out a restart of the database, for as long as a lease lasts.
+
+        Else a worker would throw away a message a millisecond while the database is away. Every
+        write here is fenced: where the first one was done and its answer lost, the second finds
+        that the lease has been given back, and the sweep goes on.
+        """
+        return outlast(call, seconds=self._lease_seconds)
 
     def _after_last(self, job_id: UUID) -> Next:
         """After the last step the job is active; or undoing, if it was cancelled meanwhile."""
@@ -243,8 +269,10 @@ class Guard:
         _log.warning(
             "step will be tried again", code=error.code, seconds=round(delay, 3), by_sweep=by_sweep
         )
-        waits = self._runtime.claims.retry_later(
-            claim, error, delay=delay, by_sweep=by_sweep, settle=settle, refund=refund
+        waits = self._outlast(
+            lambda: self._runtime.claims.retry_later(
+                claim, error, delay=delay, by_sweep=by_sweep, settle=settle, refund=refund
+            )
         )
         if not waits:
             return Next.UNDO
@@ -254,11 +282,12 @@ class Guard:
         settings = self._runtime.settings
         if claim.undo:
             _log.error("undo failed, the job is stuck", code=error.code)
-            self._runtime.claims.stick(claim, UndoFailed(error.message))
+            self._outlast(lambda: self._runtime.claims.stick(claim, UndoFailed(error.message)))
             return Failed(error=error, stuck=True)
         unknown = isinstance(error, TransientError) and error.outcome_unknown
         _log.warning("step failed", code=error.code)
-        self._runtime.claims.fail(claim, error, settle=settings.settle_seconds if unknown else None)
+        settle = settings.settle_seconds if unknown else None
+        self._outlast(lambda: self._runtime.claims.fail(claim, error, settle=settle))
         return Failed(error=error, stuck=False)
 
 
@@ -268,12 +297,6 @@ _NO_CLAIM: Final = {
     NoClaim.UNDOING: Next.UNDO,
 }
 assert _NO_CLAIM.keys() == set(NoClaim), "a reason has no outcome"
-
-
-def _left_to_the_sweep(error: Exception) -> Next:
-    """Whether the claim was committed is unknown; either way the row says when it is due again."""
-    _log.warning("database unavailable", error=type(error).__name__)
-    return Next.END
 
 
 def _age(claim: Claim) -> float:
