@@ -119,19 +119,16 @@ def kills_of(changes: Iterable[Change], killed: Iterable[tuple[str, float]]) -> 
 
 
 def undisturbed(kills: Iterable[Kill], blows: Iterable[tuple[float, float]]) -> list[Kill]:
-    """Returns the kills during whose recovery nothing else was hurt.
+    """Returns the kills during whose recovery nothing was down that every job needs.
 
-    ``blows`` are the spans in which anything that jobs need was down, kills of workers among them.
+    ``blows`` are the spans in which something was.
     """
     spans = list(blows)
     return [
         kill
         for kill in kills
         if kill.seconds is not None
-        and not any(
-            begin != kill.at and begin < kill.at + kill.seconds and end > kill.at
-            for begin, end in spans
-        )
+        and not any(begin < kill.at + kill.seconds and end > kill.at for begin, end in spans)
     ]
 
 

@@ -32,7 +32,7 @@ _TABLES: Final = (
     "WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')"
 )
 #: Pages of Flower that show tasks one by one; all tasks are in one document, too.
-_TASK_PAGES: Final = 50
+_TASK_PAGES: Final = 20
 
 
 class Spool:

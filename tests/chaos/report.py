@@ -11,7 +11,8 @@ from tests.chaos.run import Found
 from tests.chaos.trouble import spans
 from tests.chaos.verdict import final_states
 
-#: A worker needs about this long until it consumes; kills within it are not called undisturbed.
+#: How long after an outage of all workers, beat, Redis or Postgres a recovery still counts as
+#: disturbed: a process needs about this long until it works.
 _BACK_SECONDS: Final = 5.0
 #: Sentences that are shown of each kind of fault; all are in the file.
 _SHOWN: Final = 8
@@ -110,10 +111,10 @@ def _lines(figure: Mapping[str, Any]) -> Iterator[str]:
         f"{recovery['kills_of_workers']}, {recovery['that_held_jobs']} of them held jobs, "
         f"{recovery['jobs_held']} in all",
     )
-    yield "from a kill until the last of its jobs was claimed by somebody else, or final:"
+    yield "from a kill until the last of its jobs was claimed again, or final:"
     yield _row("  all kills", _spread(recovery["all"]))
     yield _row(
-        f"  the {recovery['undisturbed_kills']} during which nothing else was down",
+        f"  {recovery['undisturbed_kills']} while all else was up",
         _spread(recovery["undisturbed"]),
     )
     yield _row(

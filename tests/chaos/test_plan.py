@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
+from hashlib import sha256
 from math import prod
 
 import pytest
@@ -9,14 +13,13 @@ import pytest
 from deploy.sandbox.faults import Faults, FaultSpec
 from deploy.sandbox.journal import Attribution, Entry
 from tests.chaos.accounts import MARKER, prepare
-from tests.chaos.plan import CALLS_HURT, LANES, MODES, PROVIDERS, SIZES, calls_hurt, plan_of
+from tests.chaos.plan import CALLS_HURT, LANES, MODES, PROVIDERS, SIZES, Size, calls_hurt, plan_of
 
 AGENTS = {"day": "agt_1", "night": "agt_2"}
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_a_plan_is_a_function_of_its_seed(size: object) -> None:
-    assert isinstance(size, type(SIZES["full"]))
+def test_a_plan_is_a_function_of_its_seed(size: Size) -> None:
     assert plan_of(7, size) == plan_of(7, size)
     again, other = plan_of(7, size), plan_of(8, size)
     assert again.imports != other.imports
@@ -24,6 +27,22 @@ def test_a_plan_is_a_function_of_its_seed(size: object) -> None:
     assert again.calls != other.calls
     prepared = [prepare(plan_of(7, size), AGENTS, "http://127.0.0.1:1/hook") for _ in range(2)]
     assert prepared[0] == prepared[1]
+
+
+def test_another_process_makes_the_same_plan() -> None:
+    def told(hash_seed: str) -> str:
+        code = (
+            "from tests.chaos.plan import SIZES, plan_of; "
+            "print([plan_of(7, size) for size in SIZES.values()])"
+        )
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run(  # noqa: S603 -- our own code
+            [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+        )
+        return sha256(done.stdout).hexdigest()
+
+    # The order of a set of texts differs between them.
+    assert told("1") == told("2")
 
 
 def test_a_full_run_is_as_large_as_the_design_asks() -> None:

@@ -22,6 +22,10 @@ from tests.rig import Rig
 _Hits = tuple[tuple[str, float], ...]
 #: Jobs whose message is sent a second time, at each such fault.
 _DOUBLED: Final = 20
+#: Kinds of faults that leave a way for every job.
+_OTHERS_GO_ON: Final = frozenset(
+    {"worker killed", "worker restarted", "api killed", "messages doubled"}
+)
 _OPEN: Final = "SELECT id FROM import_jobs WHERE state IN ('queued', 'running', 'undoing') LIMIT {}"
 
 
@@ -165,9 +169,12 @@ class Trouble:
 
 
 def spans(done: Sequence[Done], *, back_after: float) -> list[tuple[float, float]]:
-    """Returns the spans in which something that jobs need was down, or was just coming back."""
+    """Returns when something that every job needs was down, or was just coming back.
+
+    A worker more or less is none of it: the others take over.
+    """
     return [
         (one.began, one.ended + back_after)
         for one in done
-        if one.kind not in {"messages doubled", "api killed"} and one.problem is None
+        if one.kind not in _OTHERS_GO_ON and one.problem is None
     ]
