@@ -57,6 +57,10 @@ async def identify(request: Request, service: Service, key: str) -> Caller:
     """
     if _ONE_WORD.fullmatch(key) is None:
         raise Unauthenticated
+    for name in ("Authorization", _header.model.name):
+        # What stands before us may have judged the other one.
+        if len(set(request.headers.getlist(name))) > 1:
+            raise Unauthenticated(f"Send the {name} header once; it came with different values.")
     caller = await run_in_threadpool(service.authenticate, key)
     # For the request log.
     request.state.organization_id = format_id("org", caller.organization_id)

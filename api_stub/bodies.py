@@ -10,19 +10,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel, to_snake
+from starlette.datastructures import Headers
 
 from api_stub.problems import InvalidFields, name_fields
 from api_stub.schemas import FieldError
-from worker.domain.values import ProviderName
+from worker.domain.values import ProviderName, require_one_line
 from worker.providers import PROVIDERS
 from worker.service import ImportRequest, Input, NumberChange
 
+#: What people call things, and read in tables and logs.
+Label = Annotated[str, Field(max_length=100), AfterValidator(require_one_line)]
 #: Deeper than any sensible metadata, shallower than what recursive code can stand.
 _DEEPEST: Final = 32
 
@@ -46,12 +49,23 @@ class StrictRoute(APIRoute):
 class _StrictRequest(Request):
     async def json(self) -> Any:  # noqa: ANN401 -- whatever JSON holds
         try:
+            require_plain(self.headers)
             return parse_json(await self.body())
         except _NotJson as error:
             # Not raised, or it would come before the key is looked at: FastAPI reads the body
             # first. A missing body is refused after that, and then this says why.
             self.state.unreadable = str(error)
             return None
+
+
+def require_plain(headers: Headers) -> None:
+    """Refuses a compressed body: a thousand bytes of it may be a million.
+
+    Raises:
+        ValueError: says so.
+    """
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise _NotJson("Send the body as it is, without a Content-Encoding.")
 
 
 class _NotJson(ValueError):
@@ -181,7 +195,7 @@ class CredentialBody(Input):
 
     provider: ProviderName
     credentials: dict[str, Any] = Field(description=_CREDENTIALS)
-    label: str = Field(default="", max_length=100)
+    label: Label = ""
 
 
 class CredentialChange(Input):
@@ -196,7 +210,7 @@ class CredentialChange(Input):
     credentials: dict[str, Any] | None = Field(
         default=None, description=f"All of them, also those that stay. {_CREDENTIALS}"
     )
-    label: str | None = Field(default=None, max_length=100)
+    label: Label | None = None
     overlap_seconds: int = Field(
         default=3600,
         strict=True,

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_stub import problems
 from worker import logs
-from worker.domain.errors import InternalError, PayloadTooLarge
+from worker.domain.errors import InternalError, PayloadTooLarge, TrunklineError
 
 _log = structlog.get_logger()
 
@@ -30,6 +30,8 @@ REQUEST_SECONDS: Final = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 
+#: URL and headers. The server's own limit counts only what did not come in one piece.
+LARGEST_HEAD: Final = 32 * 1024
 LARGEST_BODY: Final = 64 * 1024
 #: Method and path → how large a body may be that is many requests in one. It is read by its route,
 #: once the key is known: a stranger's is never kept in memory.
@@ -141,11 +143,14 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if _head_size(scope) > LARGEST_HEAD:
+            await _refuse(receive, send, problems.HeadTooLarge())
+            return
         announced = Headers(scope=scope).get("content-length", "0")
         larger = LARGER_BODIES.get((scope["method"], scope["path"]))
         largest = larger or LARGEST_BODY
         if _LENGTH.fullmatch(announced) is None or int(announced) > largest:
-            await _refuse(receive, send)
+            await _refuse(receive, send, PayloadTooLarge())
             return
         if larger is not None:
             await self._app(scope, *_stopped_at(larger, receive, send))
@@ -159,7 +164,7 @@ class BodyLimit:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > LARGEST_BODY:
-                await _refuse(receive, send)
+                await _refuse(receive, send, PayloadTooLarge())
                 return
         whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
 
@@ -198,9 +203,14 @@ def _stopped_at(largest: int, receive: Receive, send: Send) -> tuple[Receive, Se
     return limited, drained
 
 
-async def _refuse(receive: Receive, send: Send) -> None:
+def _head_size(scope: Scope) -> int:
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return headers + len(scope["path"]) + len(scope.get("query_string", b""))
+
+
+async def _refuse(receive: Receive, send: Send, error: TrunklineError) -> None:
     # What is not read cannot be told from the next request.
-    refusal = problems.answer(PayloadTooLarge(), headers={"Connection": "close"})
+    refusal = problems.answer(error, headers={"Connection": "close"})
     start: Message = {"type": "http.response.start", "status": refusal.status_code}
     await send({**start, "headers": refusal.raw_headers})
     await send({"type": "http.response.body", "body": refusal.body, "more_body": True})

@@ -57,6 +57,14 @@ class MethodNotAllowed(PermanentError):
     sentence = "This path does not take this method; the Allow header lists those that it takes."
 
 
+class HeadTooLarge(PermanentError):
+    """The path, the query and the headers together are larger than 32 KiB."""
+
+    code = "head_too_large"
+    status = 431
+    sentence = "The URL and the headers of the request are too large."
+
+
 class ServiceUnavailable(TransientError):
     """Our own database cannot be reached."""
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+)
 from pydantic.alias_generators import to_camel
 
 from api_stub.schemas import Timestamp
 from worker.domain.references import EXTERNAL_ID
-from worker.domain.values import format_id
+from worker.domain.values import format_id, require_one_line
 from worker.service import (
     AgentRecord,
     AuditRecord,
@@ -27,7 +35,9 @@ _KEY_ID: Final = "key_01890a5d000070008000000000000008"
 _TIME: Final = "2026-01-31T12:00:00.123456Z"
 
 #: A name that people can read: not only spaces.
-_Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
+_Name = Annotated[
+    str, Field(min_length=1, max_length=100, pattern=r"\S"), AfterValidator(require_one_line)
+]
 _DispatchName = Annotated[
     str,
     Field(
@@ -38,6 +48,7 @@ _DispatchName = Annotated[
         pattern=r"\S",
         description="The `agent_name` under which its workers register at LiveKit.",
     ),
+    AfterValidator(require_one_line),
 ]
 _EXTERNAL: Final = (
     "Your own id of it, unique in the organisation: wherever an id is asked for it will do as well."

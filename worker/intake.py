@@ -24,6 +24,7 @@ from pydantic import (
     SecretStr,
     StrictBool,
     ValidationError,
+    field_validator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -42,6 +43,7 @@ from worker.domain.values import (
     RoutingMode,
     SipTransport,
     parse_pin,
+    require_one_line,
 )
 from worker.providers import PROVIDERS, Credentials
 from worker.settings import Settings
@@ -52,6 +54,12 @@ _WIDEST_PREFIX: Final = 8
 #: LiveKit and the carrier put it into a From header and, quoted, into a digest; what ends either
 #: would begin a header of the customer's own: https://www.rfc-editor.org/rfc/rfc3261#section-25.1
 _SIP_USERNAME: Final = re.compile(r"[!#-;=?-\[\]-~]+")
+
+
+def _require_one_line(value: str | SecretStr | None) -> str | SecretStr | None:
+    if value is not None:
+        require_one_line(value if isinstance(value, str) else value.get_secret_value())
+    return value
 
 
 def _either_case(name: str) -> AliasChoices:
@@ -89,6 +97,8 @@ class SipSettings(Input):
     media_encryption: MediaEncryption = MediaEncryption.ALLOW
     allowed_addresses: tuple[str, ...] = Field(default=(), max_length=64)
 
+    _are_lines = field_validator("trunk_name", "username", "password")(_require_one_line)
+
 
 class InboundSettings(Input):
     """What happens to inbound calls."""
@@ -102,6 +112,8 @@ class InboundSettings(Input):
     )
     fallback_agent_id: str | None = None
     voicemail_message: str | None = Field(default=None, max_length=1000)
+
+    _are_lines = field_validator("room_pattern")(_require_one_line)
 
 
 class ImportRequest(Input):
@@ -140,6 +152,8 @@ class ImportRequest(Input):
         description="Told, with a signature, when the import ends and what the number receives.",
     )
 
+    _are_lines = field_validator("friendly_name")(_require_one_line)
+
 
 class InboundChange(Input):
     """What of the inbound calls is to change; what is left out stays."""
@@ -149,12 +163,16 @@ class InboundChange(Input):
     fallback_agent_id: str | None = None
     voicemail_message: str | None = Field(default=None, max_length=1000)
 
+    _are_lines = field_validator("room_pattern")(_require_one_line)
+
 
 class SipLoginChange(Input):
     """Another login of the caller's own SIP trunk."""
 
     username: str = Field(min_length=1, max_length=255)
     password: SecretStr = Field(min_length=1, max_length=255)
+
+    _are_lines = field_validator("username", "password")(_require_one_line)
 
 
 class NumberChange(Input):
@@ -167,6 +185,8 @@ class NumberChange(Input):
     price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     metadata: dict[str, Any] | None = None
     callback_url: SecretStr | None = Field(default=None, max_length=2048)
+
+    _are_lines = field_validator("friendly_name")(_require_one_line)
 
 
 def changed(

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from api_stub import problems
 from api_stub.auth import Batcher, Front, Importer, Reader
-from api_stub.bodies import ImportBody, parse_json
+from api_stub.bodies import ImportBody, parse_json, require_plain
 from api_stub.routes._core import (
     ALWAYS,
     COUNTED,
@@ -118,6 +118,10 @@ async def submit_batch(
     if read is None:
         message = f"Must be one of {', '.join(_READERS)}."
         raise problems.InvalidFields(FieldError(field="Content-Type", message=message))
+    try:
+        require_plain(request.headers)
+    except ValueError as error:
+        raise problems.InvalidFields(FieldError(field="body", message=str(error))) from None
     try:
         body = await request.body()
     except ClientDisconnect:

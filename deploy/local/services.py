@@ -49,6 +49,8 @@ def api(around: Surroundings, url: str) -> Service:
         "api",
         [
             *(*factory, *_address(url), "--no-access-log", "--log-level", "warning"),
+            # The other parser has no limit for a request's head.
+            *("--http", "h11"),
             # A request that waits for its import may wait for a minute; a shutdown does not.
             *("--timeout-graceful-shutdown", "3"),
         ],

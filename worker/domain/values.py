@@ -27,6 +27,8 @@ _IPV4: Final = re.compile(
     r"((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}"
     r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 )
+#: C0, DEL, C1, and the two line breaks that Unicode adds.
+_CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 _PIN: Final = re.compile(r"[0-9]{4,10}")
 
 
@@ -146,6 +148,17 @@ def parse_sip_host(text: str) -> str:
         raise InvalidRequest("The SIP address is not a host name or an IPv4 address.")
     if ":" in text and not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):  # noqa: PLR2004 -- highest port
         raise InvalidRequest("The port of the SIP address must be between 1 and 65535.")
+    return text
+
+
+def require_one_line(text: str) -> str:
+    """Returns a text that can stand in a header, a SIP message, a log or a table as it is.
+
+    Raises:
+        ValueError: it has a line break, or another character that is not to be seen but to control.
+    """
+    if _CONTROL.search(text) is not None:
+        raise ValueError("must be one line of text, without control characters")
     return text
 
 

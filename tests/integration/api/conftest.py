@@ -289,6 +289,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "LIVEKIT_API_SECRET": settings.livekit_api_secret.get_secret_value(),
         "LIVEKIT_SIP_URI": settings.livekit_sip_uri,
         "TRUNKLINE_SELF_TEST": str(settings.self_test).lower(),
+        "TRUNKLINE_DIALECT_WAIT_SECONDS": str(settings.dialect_wait_seconds),
         "TRUNKLINE_IMPORTS_PER_MINUTE": str(settings.imports_per_minute),
         "TRUNKLINE_BATCHES_PER_MINUTE": str(settings.batches_per_minute),
         "TRUNKLINE_LOOKS_PER_MINUTE": str(settings.looks_per_minute),
