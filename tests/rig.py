@@ -293,9 +293,11 @@ def running(
             rig.close()
 
 
-def eventually(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Waits until a condition holds."""
+def eventually(
+    condition: Callable[[], bool], *, seconds: float = 20, pause_seconds: float = 0.05
+) -> None:
+    """Waits until a condition holds, asking again after each pause."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
+        time.sleep(pause_seconds)

@@ -126,17 +126,18 @@ def kill_everywhere(
 def _let_work(rig: Rig, jobs: int, dying: Callable[[], None]) -> bool:
     """Lets a worker do all it can and kills it; tells whether it left something."""
     worker = rig.patient_worker(concurrency=jobs + _SPARE_THREADS)
-    worker.start()
+    worker.launch()
     parked: set[str] = set()
 
     def all_parked() -> bool:
         nonlocal parked
+        assert worker.alive, worker.log_file.read_text()[-2000:]
         left = _open_jobs(rig)
         parked = {hold["import_id"] for hold in rig.holds()} if left else set()
         return left <= parked
 
     try:
-        eventually(all_parked, seconds=150)
+        eventually(all_parked, seconds=150, pause_seconds=0.25)
         if parked:
             dying()
     finally:

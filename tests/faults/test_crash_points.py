@@ -46,7 +46,8 @@ from tests.rig import Rig
 from worker.domain.job import JobKind
 
 Jobs = dict[str, Held]
-#: The undo of an import that fails, beside the jobs that a number goes through.
+#: The undo of an import that fails, beside the jobs that a number goes through. Its way there is
+#: that of the imports that succeed, and what they left is undone by the release.
 FAILED: Final = "failed"
 #: What a number goes through, in this order.
 LIFE: Final = (JobKind.IMPORT, JobKind.REBIND, JobKind.REPAIR, JobKind.RELEASE)
