@@ -244,10 +244,11 @@ class Rig:
             return list(cursor.fetchall()) if cursor.description else []
 
     def expire_leases(self) -> None:
-        """Lets the time pass that a dead worker's leases have left."""
+        """Lets the time pass that a dead worker's leases, and the messages it held, have left."""
         self.sql(
-            "UPDATE import_jobs SET lease_until = now(), due_at = now() "
-            "WHERE lease_until IS NOT NULL"
+            "UPDATE import_jobs SET due_at = now(), "
+            "lease_until = CASE WHEN lease_until IS NOT NULL THEN now() END "
+            "WHERE due_at IS NOT NULL"
         )
 
     def patient_worker(self, concurrency: int) -> Process:
@@ -255,6 +256,9 @@ class Rig:
         environment = {
             **self.stack.environment,
             "TRUNKLINE_LEASE_SECONDS": "300",
+            "TRUNKLINE_HEARTBEAT_SECONDS": "60",
+            # It has a thread for every job, so that no message waits long enough to be lost.
+            "TRUNKLINE_RESEND_AFTER_SECONDS": "10",
             "TRUNKLINE_READ_TIMEOUT_SECONDS": "120",
             "TRUNKLINE_DATABASE_MAX_OVERFLOW": "60",
         }
@@ -289,9 +293,11 @@ def running(
             rig.close()
 
 
-def eventually(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Waits until a condition holds."""
+def eventually(
+    condition: Callable[[], bool], *, seconds: float = 20, pause_seconds: float = 0.05
+) -> None:
+    """Waits until a condition holds, asking again after each pause."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
+        time.sleep(pause_seconds)

@@ -80,6 +80,10 @@ class Vendor:
 
 
 VENDORS = [Vendor(name=name) for name in ("twilio", "telnyx", "plivo")]
+#: A carrier without an API: there is no account to seed, and nothing of it to compare.
+CARRIER: Final = Vendor(name="sip")
+#: How the carrier logs in at LiveKit, and LiveKit at the carrier.
+CARRIER_LOGIN: Final = {"username": "acme", "password": "sandbox-sip-pass"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +98,13 @@ class Order:
 
 def order_of(rig: Rig, vendor: Vendor, mode: str, **request: Any) -> Order:
     serial = next(_serial)
+    number = f"+1312555{serial:04}"
+    if vendor is CARRIER:
+        sip = {**CARRIER_LOGIN, "address": "sip.example.com"}
+        body = {"phone_number": number, "provider": vendor.name, "sip": sip, **request}
+        return Order(vendor=vendor.name, account="", number=number, body=body)
     account, credentials, name = vendor.account(serial)
     rig.control("seed", {vendor.name: {"accounts": [account]}})
-    number = f"+1312555{serial:04}"
     body = {
         "phone_number": number,
         "provider": vendor.name,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self, get_args
@@ -105,6 +107,8 @@ class Fault:
     """A fault that is set, and what it has met so far."""
 
     id: str
+    #: Its place among all that were set: the lowest is the oldest.
+    age: int
     spec: FaultSpec
     seen: int = 0
     hits: int = 0
@@ -139,21 +143,26 @@ class Faults:
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
+        #: The same by the import that they name: most do, and there may be thousands.
+        self._by_import: defaultdict[str | None, dict[str, Fault]] = defaultdict(dict)
         self._count = 0
 
     def add(self, spec: FaultSpec) -> Fault:
         """Sets a fault."""
         self._count += 1
-        fault = Fault(f"f{self._count}", spec)
+        fault = Fault(f"f{self._count}", self._count, spec)
         self._faults[fault.id] = fault
+        self._by_import[spec.match.import_id][fault.id] = fault
         return fault
 
     def remove(self, fault_id: str | None = None) -> None:
         """Removes one fault, or all; raises KeyError for an unknown id."""
         if fault_id is None:
             self._faults.clear()
+            self._by_import.clear()
         else:
-            del self._faults[fault_id]
+            removed = self._faults.pop(fault_id)
+            del self._by_import[removed.spec.match.import_id][fault_id]
 
     def strike(self, entry: Entry) -> tuple[float, Fault | None]:
         """The seconds to wait and the fault to act out, if any.
@@ -163,7 +172,7 @@ class Faults:
         """
         seconds = 0.0
         acting: Fault | None = None
-        for fault in self._faults.values():
+        for fault in self._candidates(entry):
             if not fault.due(entry) or (acting is not None and fault.spec.action != "delay"):
                 continue
             fault.hits += 1
@@ -173,6 +182,14 @@ class Faults:
             else:
                 acting = fault
         return seconds, acting
+
+    def _candidates(self, entry: Entry) -> Iterable[Fault]:
+        """The faults that do not name another import, oldest first."""
+        of_any = self._by_import[None].values()
+        import_id = entry.made_by.import_id
+        if import_id is None or import_id not in self._by_import:
+            return list(of_any)
+        return sorted([*of_any, *self._by_import[import_id].values()], key=lambda fault: fault.age)
 
     def document(self) -> list[dict[str, object]]:
         """All faults as JSON."""

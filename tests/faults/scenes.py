@@ -8,10 +8,6 @@ from typing import Any, Final
 
 from tests.rig import Customer, Outside, Rig
 
-#: The request that turns an import into one that fails at its last outside write: the vendor
-#: refuses to move voice. By then everything else has been made, so undo has the most to do.
-REFUSED = {"vendor": "twilio", "step": "route_number", "write": True, "action": "status"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
@@ -22,11 +18,6 @@ class Scene:
 
     def __str__(self) -> str:
         return f"{self.mode}-{'fails' if self.fails else 'succeeds'}"
-
-
-SCENES = [
-    Scene(mode=mode, fails=fails) for mode in ("webhook", "sip_trunk") for fails in (False, True)
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,36 +42,6 @@ LOSSES: Final[Mapping[str, Mapping[str, Any]]] = {
     "garbage instead": {"action": "garbage"},
     "503 instead": {"action": "status", "status": 503},
 }
-
-
-def prepare(rig: Rig, scene: Scene, **fault: Any) -> tuple[Customer, str]:
-    """Submits one import of a scene, with a fault while no worker runs; returns its id, too."""
-    customer = rig.customer(mode=scene.mode)
-    import_id = rig.submit(customer)["id"] if fault else ""
-    if fault:
-        # First, for where two faults meet the older one acts.
-        rig.fault(import_id=import_id, **fault)
-    if scene.fails:
-        rig.fault(account=customer.sid, **REFUSED, status=400, code=21402, times=None)
-    return customer, import_id or rig.submit(customer)["id"]
-
-
-def calls(rig: Rig, scene: Scene) -> list[Call]:
-    """Runs the scene once, undisturbed, and returns every outside call that it made."""
-    customer, import_id = prepare(rig, scene)
-    ended = rig.wait([import_id])[import_id]["status"]
-    assert ended == ("failed" if scene.fails else "active")
-    entries = rig.journal(import_id)
-    assert not (wrong := verdict(rig, scene, {import_id: customer})), wrong
-    return [
-        Call(
-            nth=place,
-            step=entry["step"],
-            operation=entry["operation"],
-            write=entry["write"],
-        )
-        for place, entry in enumerate(entries, start=1)
-    ]
 
 
 def verdict(rig: Rig, scene: Scene, customers: Mapping[str, Customer]) -> list[str]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import httpx
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from twilio.rest import Client
 
-    from tests.unit.sandbox.conftest import Control, LiveKitCalls
+    from tests.unit.sandbox.conftest import AttributingHttpClient, Control, LiveKitCalls
 
 URL = "https://voice.example.com/"
 UPDATE = "twilio.incoming_phone_numbers.update"
@@ -300,6 +300,28 @@ class TestCounting:
                 twilio.incoming_phone_numbers(PN).fetch()
             statuses.append(caught.value.status)
         assert statuses == [500, 503]
+
+    def test_the_oldest_acts_whether_or_not_it_names_an_import(
+        self, control: Control, twilio: Client
+    ) -> None:
+        of_any = {"action": "status", "status": 500}
+        of_other = {**of_any, "match": {"import_id": "imp_b"}}
+        of_one = {"action": "status", "status": 503, "match": {"import_id": "imp_a"}}
+        cast("AttributingHttpClient", twilio.http_client).attempt = "imp_a/route_number/1"
+        for faults, expected in (
+            ([of_other, of_any, of_one], [500, 503]),
+            ([of_one, of_other, of_any], [503, 500]),
+        ):
+            control.post("/faults", faults)
+            for status in expected:
+                with pytest.raises(TwilioRestException) as caught:
+                    twilio.incoming_phone_numbers(PN).fetch()
+                assert caught.value.status == status
+            assert self.outcomes(twilio, 1) == "."
+            # Removed one by one, a fault is gone from wherever it was looked up.
+            for fault in control.faults():
+                control.http.delete("/faults", params={"id": fault["id"]})
+            assert control.faults() == []
 
     def test_delays_add_up_and_go_with_another_action(
         self, control: Control, twilio: Client
