@@ -223,6 +223,13 @@ class Numbers:
         Safe to repeat: yes.
         """
         with self._engine.begin() as connection:
+            # The job before its number, as everybody locks them: a retry of a change that failed
+            # after its last write waits for both. Not its key: whoever refers to it goes on.
+            connection.execute(
+                select(ImportJob.id)
+                .where(ImportJob.id == number.set_up_by)
+                .with_for_update(key_share=True)
+            )
             row = connection.execute(
                 select(PhoneNumber.status, PhoneNumber.updated_at)
                 .where(PhoneNumber.id == number.id)

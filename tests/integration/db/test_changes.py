@@ -236,6 +236,29 @@ def test_a_change_that_failed_after_its_last_write_keeps_what_it_knows_when_retr
     assert undo_all(bench, release.id) == list(reversed(StepName))
 
 
+def test_renaming_beside_a_retry_waits_for_it_in_no_circle(
+    bench: Bench, at_once: Callable[..., list[Any]]
+) -> None:
+    for number in range(100, 112):
+        imported = bench.activate(f"+1415555{number:04}")
+        failed = change(bench, imported, JobKind.REBIND)
+        fail_after_activation(bench, failed, JobKind.REBIND)
+        found = bench.numbers.get(imported.phone_number_id)  # type: ignore[arg-type]
+        assert found is not None
+        renamed = {"request": imported.request, "sealed": imported.sealed, "notify": False}
+
+        def act(
+            place: int, *, failed: UUID = failed, found: Any = found, renamed: Any = renamed
+        ) -> Any:
+            if place:
+                return bench.jobs.retry(failed)
+            return bench.numbers.describe(found, friendly_name="x", details={}, **renamed)
+
+        renaming, retrying = at_once(2, act)
+        assert renaming is None or isinstance(renaming, NumberBusy), renaming
+        assert retrying is JobState.QUEUED, retrying
+
+
 @pytest.mark.parametrize("again", ["retry", "another"])
 def test_a_change_waits_while_a_lost_write_of_the_one_before_may_still_land(
     bench: Bench, again: str
