@@ -14,7 +14,7 @@ import kombu.exceptions
 import kombu.pools
 import redis.exceptions
 import structlog
-from celery.signals import setup_logging
+from celery.signals import celeryd_after_setup, setup_logging
 
 from worker import logs
 from worker.settings import Settings, load
@@ -126,6 +126,9 @@ BROKER_ERRORS: Final = (
     OSError,
 )
 
+_OWN_QUEUE_SECONDS: Final = 3600
+_own_queue: str | None = None
+
 app = celery.Celery("trunkline", set_as_current=False)
 app.add_defaults(lambda: configuration(load()))
 
@@ -135,6 +138,27 @@ def _configure_logging(**_: object) -> None:
     """Takes the place of Celery's logging set-up in worker, beat and Flower."""
     settings = load()
     logs.configure(level=settings.log_level, log_format=settings.log_format)
+
+
+@celeryd_after_setup.connect(weak=False)
+def _consume_own_queue(sender: str, instance: Any, **_: object) -> None:  # noqa: ANN401
+    """Gives a worker a queue that nobody else takes from, see :func:`own_queue`."""
+    global _own_queue  # noqa: PLW0603 -- one of each per process
+    name = f"{sender}.own"
+    # On RabbitMQ the queue of a worker that is gone goes, too: there are only hints in it.
+    arguments = {"x-expires": 1000 * _OWN_QUEUE_SECONDS}
+    instance.app.amqp.queues.select_add(name, exchange=name, queue_arguments=arguments)
+    _own_queue = name
+
+
+def own_queue() -> str | None:
+    """Returns the queue of this worker alone; None in a process that is none.
+
+    While workers of two releases run, a job may need one of the newer. The broker hands its
+    messages to those who wait in turns, so that one which is sent by a sweep of the newer release
+    can reach a worker of the older one every time.
+    """
+    return _own_queue
 
 
 def _impatient_connection() -> Any:  # noqa: ANN401 -- kombu is untyped

@@ -15,7 +15,7 @@ import celery
 import structlog
 
 from worker import metrics
-from worker.celery_app import BATCH_QUEUE, BROKER_ERRORS, QUEUE, app, queue_length
+from worker.celery_app import BATCH_QUEUE, BROKER_ERRORS, QUEUE, app, own_queue, queue_length
 from worker.checking import Opened
 from worker.db.batches import Batches
 from worker.db.claims import Claims
@@ -25,7 +25,7 @@ from worker.db.numbers import Numbers
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.errors import TransientError, TrunklineError
-from worker.domain.job import PLANS, JobState
+from worker.domain.job import FORMER_NAMES, PLANS, JobState
 from worker.domain.values import NumberStatus, format_id, parse_id
 from worker.notifications import Courier
 from worker.pipeline import STEPS
@@ -147,7 +147,7 @@ TASKS: Final = {step.name: _make(step) for step in STEPS}
 def _signatures(import_id: str) -> list[Any]:
     """The chain from the cursor on, forwards or back; empty if the job is final."""
     job = _worker()[0].jobs.get(_uuid(import_id))
-    if job is None or job.is_final or job.step is None:
+    if job is None or job.is_final or job.step is None or not job.is_understood:
         return []
     order = PLANS[job.kind]
     place = order.index(job.step)
@@ -159,11 +159,13 @@ def _signatures(import_id: str) -> list[Any]:
     return [TASKS[name][way].si(import_id).set(queue=queue) for name in names]
 
 
-def _send(import_id: str) -> None:
+def _send(import_id: str, *, queue: str | None = None) -> None:
     """Sends the chain of a job; if the broker is away the sweep does it later."""
     signatures = _signatures(import_id)
     if not signatures:
         return
+    if queue is not None:
+        signatures = [signature.set(queue=queue) for signature in signatures]
     try:
         celery.chain(*signatures).apply_async()
     except BROKER_ERRORS as error:
@@ -189,6 +191,17 @@ def _feed_after(import_id: str) -> None:
     except DATABASE_ERRORS as error:
         # The sweep does it later.
         _log.warning("database unavailable", error=type(error).__name__)
+
+
+def _resume(task: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
+    """Takes a message of the release before, whose step has another name now."""
+    _end(task)
+    _send(import_id)
+
+
+for _former in FORMER_NAMES:
+    for _way in ("", ".undo"):
+        app.task(name=f"imports.{_former}{_way}", bind=True)(_resume)
 
 
 @app.task(name="imports.start")
@@ -276,9 +289,11 @@ def sweep() -> None:
     except (*DATABASE_ERRORS, OSError) as error:
         _log.warning("sweep skipped", error=type(error).__name__)
         return
-    for job_id in due:
+    for job_id, unheeded in due.items():
         metrics.SWEEP_RESCUES.inc()
-        _send(format_id("imp", job_id))
+        # Whoever got the last message may be of a release that does not know the job's step: this
+        # worker takes it itself.
+        _send(format_id("imp", job_id), queue=own_queue() if unheeded else None)
     if due:
         _log.info("sweep sent jobs again", jobs=len(due))
     for number_id in checks:

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from worker.celery_app import ping_broker
 from worker.cli._core import OUT, AsJson, Exit, settings_of_environment, show_json
-from worker.db.engine import DATABASE_ERRORS, revisions
+from worker.db.engine import DATABASE_ERRORS, make_engine, revisions, schema_is_newer
+from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.errors import TrunklineError
 from worker.domain.job import Attempt, Lease, StepName
@@ -51,9 +52,22 @@ def _examine(check: Callable[[Settings], str | None], settings: Settings) -> str
 
 def _check_schema(settings: Settings) -> str | None:
     current, wanted = revisions(settings)
-    if current == wanted:
+    # This release works on the schema of the next one, while that comes or goes.
+    if current == wanted or schema_is_newer(settings):
         return None
     return f"the schema is at {current}, this release wants {wanted}; run `trunkline admin migrate`"
+
+
+def _check_jobs(settings: Settings) -> str | None:
+    if _check_schema(settings) is not None:
+        return None  # first things first
+    engine = make_engine(settings)
+    jobs = JobRepository(engine, resend_after_seconds=settings.resend_after_seconds)
+    found = jobs.count_of_newer_release()
+    engine.dispose()
+    if not found:
+        return None
+    return f"{found} were begun by a newer release; run a worker of that until they have ended"
 
 
 def _check_vault(settings: Settings) -> str | None:
@@ -82,6 +96,7 @@ def _check_livekit(settings: Settings) -> str | None:
 
 _CHECKS: Final[dict[str, Callable[[Settings], str | None]]] = {
     "database": _check_schema,
+    "jobs": _check_jobs,
     "vault": _check_vault,
     "broker": _check_broker,
     "livekit": _check_livekit,
