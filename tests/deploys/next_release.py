@@ -56,14 +56,16 @@ def undo(ctx: Context) -> None:
 STEP = Step(name=StepName.{constant}, run=run, undo=undo)
 '''
 
-_MIGRATION: Final = '''"""A column and an index; on the way down, a renamed step is as before."""
+#: Two, as the template has it: an index that is built concurrently is a migration by itself.
+_MIGRATIONS: Final = {
+    "next_column": '''"""A column; on the way down, also a renamed step's former name."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "next"
+revision = "next_column"
 down_revision = "{before}"
 branch_labels = None
 depends_on = None
@@ -73,10 +75,6 @@ RENAMED = {renamed}
 
 def upgrade() -> None:
     op.add_column("import_jobs", sa.Column("ticket", sa.Text(), nullable=True))
-    with op.get_context().autocommit_block():
-        op.create_index(
-            "ix_import_jobs_ticket", "import_jobs", ["ticket"], postgresql_concurrently=True
-        )
 
 
 def downgrade() -> None:
@@ -87,9 +85,32 @@ def downgrade() -> None:
         ):
             change = f"UPDATE {{table}} SET {{column}} = '{{former}}'"
             op.execute(f"{{change}} WHERE {{column}} = '{{now}}'")
-    op.drop_index("ix_import_jobs_ticket", table_name="import_jobs")
     op.drop_column("import_jobs", "ticket")
-'''
+''',
+    "next_index": '''"""An index."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "next_index"
+down_revision = "next_column"
+branch_labels = None
+depends_on = None
+
+NAME = "ix_import_jobs_ticket"
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.drop_index(NAME, "import_jobs", if_exists=True, postgresql_concurrently=True)
+        op.create_index(NAME, "import_jobs", ["ticket"], postgresql_concurrently=True)
+
+
+def downgrade() -> None:
+    op.drop_index(NAME, "import_jobs")
+''',
+}
 
 
 class NextRelease:
@@ -142,13 +163,13 @@ class NextRelease:
             ),
         )
 
-    def add_migration(self) -> None:
-        """Adds a migration to the newest one."""
-        versions = self.root / "worker/migrations"
-        head = ScriptDirectory(str(versions)).get_current_head()
-        (versions / "versions/2099-01-01-0000_next.py").write_text(
-            _MIGRATION.format(before=head, renamed=self._renamed)
-        )
+    def add_migrations(self) -> None:
+        """Adds migrations after the newest one."""
+        folder = self.root / "worker/migrations"
+        head = ScriptDirectory(str(folder)).get_current_head()
+        for name, text in _MIGRATIONS.items():
+            code = text.format(before=head, renamed=self._renamed)
+            (folder / f"versions/2099-01-01-0000_{name}.py").write_text(code)
 
     def _edit(self, path: str, change: Callable[[str], str]) -> None:
         file = self.root / path

@@ -36,7 +36,7 @@ NOW: Final = "make_dispatch_rule"
 def renamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     release = NextRelease(tmp_path_factory.mktemp("renamed"))
     release.rename_step(FORMER, NOW)
-    release.add_migration()
+    release.add_migrations()
     return release.root
 
 
@@ -57,7 +57,7 @@ def _migrate(rig: Rig, release: Path) -> None:
 
 def _go_back(rig: Rig, release: Path) -> None:
     code = "from worker.db.engine import downgrade; from worker.settings import load; "
-    _run(rig, release, "-c", f"{code}downgrade(load(), '-1')")
+    _run(rig, release, "-c", f"{code}downgrade(load(), '-2')")
 
 
 def _under_load(rig: Rig, change: Callable[[], None]) -> None:
@@ -91,8 +91,9 @@ def _under_load(rig: Rig, change: Callable[[], None]) -> None:
 @pytest.mark.timeout(180)
 def test_the_schema_goes_up_while_the_release_before_works(rig: Rig, renamed: Path) -> None:
     _under_load(rig, lambda: _migrate(rig, renamed))
-    assert rig.sql("SELECT version_num FROM alembic_version") == [("next",)]
-    assert rig.sql("SELECT indisvalid FROM pg_index WHERE indexrelid::regclass::text ~ 'ticket'")
+    assert rig.sql("SELECT version_num FROM alembic_version") == [("next_index",)]
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid::regclass::text ~ 'ticket'"
+    assert rig.sql(valid) == [(True,)]
 
 
 @pytest.mark.timeout(180)
