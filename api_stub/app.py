@@ -87,10 +87,11 @@ def build(service: Service, *, threads: int) -> FastAPI:
     """
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Instead of anyio's 40 for every program alike.
         anyio.to_thread.current_default_thread_limiter().total_tokens = threads
-        yield
+        with app.state.watch.ended_by_sigterm():
+            yield
         service.close()
 
     app = Api(

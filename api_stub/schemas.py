@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from worker.domain.calls import EVENT_FIELDS, EventKind, NotificationState
-from worker.domain.job import PLANS, JobKind, JobState, StepName, StepState
+from worker.domain.job import JobKind, JobState, StepName, StepState
 from worker.domain.values import Ownership, ProviderName, RoutingMode, format_id
 from worker.service import (
     CredentialRecord,
@@ -201,7 +201,7 @@ class JobOut(JobSummary):
         """Formats a job as the database knows it."""
         return cls(
             **_job_fields(job),
-            steps=[_step(job, name) for name in PLANS[job.kind]],
+            steps=[_step(job, name) for name in job.shown_steps],
             notifications=[NotificationOut.from_record(one) for one in job.notifications],
         )
 

@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 from uuid import UUID
 
@@ -41,6 +45,33 @@ class Watch:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._threads = anyio.CapacityLimiter(POLLING_THREADS)
+        self._ending = False
+
+    @contextmanager
+    def ended_by_sigterm(self) -> Iterator[None]:
+        """Answers everybody who waits as soon as the server is asked to stop.
+
+        The server would cut them off when its own patience ends. Only it may say what a signal
+        does, so this listens in on it.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield  # a program that runs the API inside it has its own signals
+            return
+        server = signal.getsignal(signal.SIGTERM)
+
+        def end(number: int, frame: FrameType | None) -> None:
+            self._ending = True
+            if callable(server):
+                server(number, frame)
+            else:
+                signal.signal(number, server)
+                signal.raise_signal(number)
+
+        signal.signal(signal.SIGTERM, end)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, server)
 
     async def until(
         self,
@@ -52,7 +83,8 @@ class Watch:
     ) -> None:
         """Returns once an import's version and state are as wanted, or the time is up.
 
-        Also returns when the client has gone. A database that is away is asked again.
+        Also returns when the client has gone, or the server is to stop. A database that is away is
+        asked again.
         """
         deadline = anyio.current_time() + seconds
         pause = _FIRST_PAUSE_SECONDS
@@ -67,7 +99,7 @@ class Watch:
                 if found is None or reached(*found):
                     return
             left = deadline - anyio.current_time()
-            if left <= 0 or await request.is_disconnected():
+            if left <= 0 or self._ending or await request.is_disconnected():
                 return
             await anyio.sleep(min(pause, left))
             pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)

@@ -137,6 +137,10 @@ BROKER_ERRORS: Final = (
     OSError,
 )
 
+#: What is left in the broker of the queue of a worker that is gone goes, too, after this.
+_OWN_QUEUE_SECONDS: Final = 600
+_own_queue: Any = None
+
 app = celery.Celery("trunkline", amqp=Amqp, set_as_current=False)
 
 
@@ -156,6 +160,31 @@ def _configure_logging(**_: object) -> None:
     settings = load()
     logs.configure(level=settings.log_level, log_format=settings.log_format)
     logs.adopt_last_words()
+
+
+@signals.celeryd_after_setup.connect(weak=False)
+def _read_own_queue(sender: str, **_: object) -> None:
+    global _own_queue  # noqa: PLW0603 -- one of each per process
+    name = f"own.{sender}"
+    _own_queue = kombu.entity.Queue(  # type: ignore[no-untyped-call]
+        name,
+        # The default exchange: it needs no binding, which would outlive the worker.
+        kombu.entity.Exchange(""),  # type: ignore[no-untyped-call]
+        routing_key=name,
+        auto_delete=True,
+        expires=_OWN_QUEUE_SECONDS,
+    )
+    app.amqp.queues.select_add(_own_queue)
+
+
+def own_queue() -> Any:  # noqa: ANN401 -- kombu is untyped
+    """Returns the queue that only this worker reads; None in a process that is none.
+
+    By it a worker makes sure that it still takes work, and while workers of two releases run, one
+    of the newer takes a job that needs it: the broker hands its messages to those who wait in
+    turns, so that each of them can reach a worker of the older release.
+    """
+    return _own_queue
 
 
 def impatient_connection() -> Any:  # noqa: ANN401 -- kombu is untyped

@@ -10,13 +10,18 @@ import threading
 import time
 from typing import Any, Final
 
-import kombu.entity
 import kombu.pools
 import structlog
 from celery import signals
 from celery.concurrency.thread import TaskPool
 
-from worker.celery_app import BROKER_ERRORS, PATIENCE_SECONDS, app, impatient_connection
+from worker.celery_app import (
+    BROKER_ERRORS,
+    PATIENCE_SECONDS,
+    app,
+    impatient_connection,
+    own_queue,
+)
 from worker.settings import load
 from worker.watchdog import LOOKS, Watchdog
 
@@ -26,30 +31,11 @@ _log = structlog.get_logger()
 STALLED_EXIT_CODE: Final = 70
 #: How long such a worker waits for the tasks that it is still doing.
 _FAREWELL_SECONDS: Final = 10.0
-#: What is left in the broker of a dead worker's own queue goes away after this.
-_OWN_QUEUE_SECONDS: Final = 600
 
 
 @app.task(name="workers.pulse", acks_late=False, send_events=False)
 def pulse() -> None:
     """Does nothing: that it begins is what counts."""
-
-
-def own_queue(node: str) -> Any:  # noqa: ANN401 -- kombu is untyped
-    """The queue that only the worker of this name reads."""
-    return kombu.entity.Queue(  # type: ignore[no-untyped-call]
-        f"pulse.{node}",
-        # The default exchange: it needs no binding, which would outlive the worker.
-        kombu.entity.Exchange(""),  # type: ignore[no-untyped-call]
-        routing_key=f"pulse.{node}",
-        auto_delete=True,
-        expires=_OWN_QUEUE_SECONDS,
-    )
-
-
-@signals.celeryd_after_setup.connect(weak=False)
-def _read_own_queue(sender: str, **_: object) -> None:
-    app.amqp.queues.select_add(own_queue(sender))
 
 
 @signals.worker_ready.connect(weak=False)
@@ -62,7 +48,7 @@ def _watch(sender: Any, **_: object) -> None:  # noqa: ANN401 -- Celery's consum
     every_seconds = settings.stall_seconds / LOOKS
     watchdog = Watchdog(
         places=sender.pool.limit,
-        send_pulse=_Pulses(sender.hostname, expires=2 * every_seconds).send,
+        send_pulse=_Pulses(expires=2 * every_seconds).send,
         on_stall=lambda: _give_up(watchdog),
         pulse_file=settings.pulse_file,
     )
@@ -81,8 +67,7 @@ def _watch(sender: Any, **_: object) -> None:  # noqa: ANN401 -- Celery's consum
 class _Pulses:
     """Sends pulses to one worker, over a connection that has nothing to do with its consumer's."""
 
-    def __init__(self, node: str, *, expires: float) -> None:
-        self._queue = own_queue(node)
+    def __init__(self, *, expires: float) -> None:
         #: One that nobody took is of no use to the worker that comes after.
         self._expires = expires
         self._producers = kombu.pools.producers[impatient_connection()]
@@ -92,7 +77,7 @@ class _Pulses:
         try:
             with self._producers.acquire(block=True, timeout=PATIENCE_SECONDS) as producer:
                 pulse.apply_async(
-                    queue=self._queue, producer=producer, retry=False, expires=self._expires
+                    queue=own_queue(), producer=producer, retry=False, expires=self._expires
                 )
         except BROKER_ERRORS:
             return False

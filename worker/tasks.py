@@ -29,6 +29,7 @@ from worker.celery_app import (
     StepShown,
     app,
     is_stopping,
+    own_queue,
     queue_length,
 )
 from worker.checking import Opened
@@ -42,7 +43,7 @@ from worker.db.repository import JobRepository
 from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.domain.errors import TransientError, TrunklineError
-from worker.domain.job import PLANS, JobState, StepName
+from worker.domain.job import FORMER_NAMES, PLANS, JobState, StepName
 from worker.domain.values import NumberStatus, format_id, parse_id
 from worker.notifications import Courier
 from worker.pipeline import STEPS
@@ -195,7 +196,7 @@ class _Leg:
 
 def _legs(job: JobRecord | None) -> list[_Leg]:
     """What is left of a job from its cursor on; nothing if it is final."""
-    if job is None or job.is_final or job.step is None:
+    if job is None or job.is_final or job.step is None or not job.is_understood:
         return []
     order = PLANS[job.kind]
     place = order.index(job.step)
@@ -208,7 +209,7 @@ def _queue(job: JobRecord) -> str:
     return QUEUE if job.batch_id is None else BATCH_QUEUE
 
 
-def _send(import_id: str, *, queue: str | None = None) -> None:
+def _send(import_id: str, *, queue: Any = None) -> None:  # noqa: ANN401 -- as _send_again
     """Asks some worker to go on with a job."""
     if queue is None:
         job = _worker()[0].jobs.get(_uuid(import_id))
@@ -259,6 +260,17 @@ def _feed_after(import_id: str) -> None:
     except DATABASE_ERRORS as error:
         # The sweep does it later.
         _log.warning("database unavailable", error=type(error).__name__)
+
+
+def _resume(task: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
+    """Takes a message of the release before, whose step has another name now."""
+    _end(task)
+    _send(import_id)
+
+
+for _former in FORMER_NAMES:
+    for _way in ("", ".undo"):
+        app.task(name=f"imports.{_former}{_way}", bind=True)(_resume)
 
 
 @app.task(name="imports.start", bind=True)
@@ -380,14 +392,14 @@ def sweep() -> None:
     assert _sweeps is not None, "made with the runtime"
     try:
         stranded = _sweeps.take_stranded(limit=RESCUE_LIMIT - queue_length(RESCUE_QUEUE))
-        for job_id in stranded:
-            metrics.SWEEP_RESCUES.inc()
-            _send(format_id("imp", job_id), queue=RESCUE_QUEUE)
+        for job_id, unheeded in stranded.items():
+            _send_again(job_id, own_queue() if unheeded else RESCUE_QUEUE)
         batched = queue_length(BATCH_QUEUE)
         waiting = queue_length(QUEUE) + batched
         short = waiting < SHORT_QUEUE
-        due = [] if waiting else _sweeps.take_unpublished(limit=SWEEP_LIMIT)
-        due += runtime.jobs.take_due(limit=SWEEP_LIMIT, queue_is_short=short)
+        due = runtime.jobs.take_due(limit=SWEEP_LIMIT, queue_is_short=short)
+        if not waiting:
+            due |= dict.fromkeys(_sweeps.take_unpublished(limit=SWEEP_LIMIT), False)
         if batched < FEED_LIMIT:
             _feed(FEED_LIMIT)
         checks, letters = [], 0
@@ -401,15 +413,20 @@ def sweep() -> None:
     except (*DATABASE_ERRORS, OSError) as error:
         _log.warning("sweep skipped", error=type(error).__name__)
         return
-    for job_id in due:
-        metrics.SWEEP_RESCUES.inc()
-        _send(format_id("imp", job_id))
+    for job_id, unheeded in due.items():
+        _send_again(job_id, own_queue() if unheeded else None)
     if due or stranded:
         _log.info("sweep sent jobs again", jobs=len(due), stranded=len(stranded))
     for number_id in checks:
         _ask(check_number, format_id("num", number_id))
     for _ in range(letters):
         _ask(deliver_notifications)
+
+
+def _send_again(job_id: UUID, queue: Any) -> None:  # noqa: ANN401 -- a name, or kombu's queue
+    """Sends what was lost; this worker takes itself what nobody has heeded."""
+    metrics.SWEEP_RESCUES.inc()
+    _send(format_id("imp", job_id), queue=queue)
 
 
 def _ask(task: Any, *args: str) -> None:  # noqa: ANN401 -- a Celery task

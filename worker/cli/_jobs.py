@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.cli._core import OUT, Exit, complain, fail, id_or_none, say, show_json
-from worker.domain.job import PLANS, JobKind, JobState, StepName, StepState
+from worker.domain.job import JobKind, JobState, StepName, StepState
 from worker.domain.values import format_id
 from worker.service import Caller, JobRecord, Service
 
@@ -42,11 +42,11 @@ def _shown(
     if not OUT.is_terminal:
         # What a job begins with is no news: a release starts with every step done.
         begins = StepState.DONE if job.kind is JobKind.RELEASE else StepState.WAITING
-        seen: dict[StepName, str] = dict.fromkeys(PLANS[job.kind], begins)
+        seen: dict[StepName, str] = dict.fromkeys(job.shown_steps, begins)
 
         def print_changes(job: JobRecord) -> None:
             for step, state in _states(job).items():
-                if seen[step] != state:
+                if seen.get(step) != state:
                     say(f"{step}: {state}")
                     seen[step] = state
 
@@ -68,7 +68,7 @@ def _poll(
 
 def _states(job: JobRecord) -> dict[StepName, str]:
     found = {}
-    for step in PLANS[job.kind]:
+    for step in job.shown_steps:
         record = job.steps.get(step)
         found[step] = str(StepState.WAITING if record is None else record.state)
         tries = 0 if record is None else record.attempts

@@ -18,7 +18,7 @@ from worker.cli._core import (
     show_json,
 )
 from worker.db.vault import VaultKeyMissingError
-from worker.service import Role, migrate_database
+from worker.service import MigrationBlockedError, Role, migrate_database
 
 keys = typer.Typer(help="The vault's encryption keys.", no_args_is_help=True)
 admin = typer.Typer(help="Schema, organisations, API keys and agents.", no_args_is_help=True)
@@ -55,13 +55,16 @@ def rotate() -> None:
 
 @admin.command("migrate")
 def migrate() -> None:
-    """Brings the database schema up to date; repeatable.
+    """Brings the database schema up to date, while jobs run; repeatable.
 
-    Exit codes: 0 done, 1 the database is unreachable, 2 wrong settings.
+    Exit codes: 0 done, 1 the database is unreachable or somebody holds a table, 2 wrong settings.
 
     Example: trunkline admin migrate
     """
-    migrate_database(settings_of_environment())
+    try:
+        migrate_database(settings_of_environment())
+    except MigrationBlockedError as error:
+        fail(str(error), Exit.FAILED)
     typer.echo("The schema is up to date.")
 
 

@@ -40,7 +40,7 @@ from worker.domain.errors import (
     PermanentError,
     UserNotFound,
 )
-from worker.domain.job import FINAL, JobState, StepName
+from worker.domain.job import FINAL, JobState, StepName, read_step_name, read_word
 from worker.domain.values import NumberStatus, format_id
 
 _Item = TypeVar("_Item")
@@ -227,8 +227,10 @@ class Batches:
                 RowRecord(
                     **{
                         **row._asdict(),
-                        "state": None if row.state is None else JobState(row.state),
-                        "error_step": None if row.error_step is None else StepName(row.error_step),
+                        "state": None if row.state is None else read_word(JobState, row.state),
+                        "error_step": (
+                            None if row.error_step is None else read_step_name(row.error_step)
+                        ),
                     }
                 )
                 for row in found

@@ -26,6 +26,7 @@ from worker.db.moves import (
     is_fallback_agent,
     is_leased,
     last_begun,
+    rename_steps,
     steps_of,
     update_job,
     update_step,
@@ -64,6 +65,11 @@ class Claims:
             job, (credential, dispatch_name, fallback_name), limited_for, now = found
             if job.state not in (JobState.QUEUED, JobState.RUNNING) or job.step is None:
                 return NoClaim.NOT_OURS
+            first = PLANS[job.kind][0]
+            if job.state is JobState.QUEUED and job.step is not first:
+                # The release that took it had no such step yet, and nobody has begun.
+                connection.execute(update_job(job).values(step=first))
+                return NoClaim.MOVED
             if ORDER.index(step) < ORDER.index(job.step):
                 return NoClaim.PASSED
             if step is not job.step or is_leased(job, now):
@@ -111,6 +117,11 @@ class Claims:
             job, (credential, dispatch_name, fallback_name), limited_for, now = found
             if job.state is not JobState.UNDOING or job.step is None:
                 return NoClaim.NOT_OURS
+            last = last_begun(job, before=None)
+            if last is not None and last is not job.step and not is_leased(job, now):
+                # A release that does not know a step of ours has turned the job round.
+                connection.execute(update_job(job).values(step=last))
+                return NoClaim.MOVED
             if ORDER.index(step) > ORDER.index(job.step):
                 return NoClaim.PASSED
             if step is not job.step or is_leased(job, now):
@@ -146,7 +157,8 @@ class Claims:
     ) -> tuple[JobRecord, tuple[bytes, str | None, str | None], float, datetime] | None:
         """Locks a job; also returns its credential and agents, its rate limit, and the time.
 
-        The limit is in seconds from now; 0 if there is none.
+        The limit is in seconds from now; 0 if there is none. None instead of all if there is no
+        such job, or only a newer release may work on it.
         """
         query = (
             select(
@@ -177,14 +189,19 @@ class Claims:
         if row.limited_until is not None:
             limited_for = max(0.0, (row.limited_until - row.now).total_seconds())
         job = read_job(row, steps_of(connection, job_id))
+        if not job.is_understood:
+            return None
         names = (row.credential_sealed, row.dispatch_name, row.fallback_name)
         return job, names, limited_for, row.now
 
     def _claim(
         self, connection: Connection, job: JobRecord, claim: Claim, lease_seconds: float
     ) -> Claim:
+        rename_steps(connection, job.id)
         values = {
             "fence": ImportJob.fence + 1,
+            # As it is called now.
+            "step": claim.step,
             "lease_until": in_seconds(lease_seconds),
             "due_at": in_seconds(lease_seconds),
             "next_attempt_at": None,

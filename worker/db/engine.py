@@ -11,7 +11,7 @@ import alembic.command
 import alembic.config
 import alembic.runtime.migration
 import alembic.script
-from sqlalchemy import Engine, create_engine, event, exc, make_url
+from sqlalchemy import Engine, create_engine, event, exc, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -24,6 +24,13 @@ DATABASE_ERRORS: Final = (exc.OperationalError, exc.InterfaceError, exc.TimeoutE
 
 #: A connection that was used within this time is taken to be alive.
 _PING_AFTER_SECONDS: Final = 1.0
+#: Held while a schema changes: any number that nothing else in the database locks on.
+MIGRATION_LOCK: Final = 7_426_311
+#: How often a migration asks for a lock that somebody holds, and how long it rests in between.
+_MIGRATION_ATTEMPTS: Final = 10
+_MIGRATION_PAUSE_SECONDS: Final = 3.0
+#: SQLSTATEs: lock_not_available, deadlock_detected.
+_BLOCKED: Final = ("55P03", "40P01")
 
 
 def outlast(call: Callable[[], Result], *, seconds: float) -> Result:
@@ -105,12 +112,66 @@ def alembic_config(settings: Settings) -> alembic.config.Config:
     return config
 
 
-def migrate(settings: Settings, revision: str = "head") -> None:
-    """Brings the schema up to a revision.
+class MigrationBlockedError(RuntimeError):
+    """A migration did not get what it needed; the message says what stood in its way."""
 
-    Safe to repeat: yes; concurrent runs wait for each other on an advisory lock.
+
+def migrate(
+    settings: Settings,
+    revision: str = "head",
+    *,
+    attempts: int = _MIGRATION_ATTEMPTS,
+    pause_seconds: float = _MIGRATION_PAUSE_SECONDS,
+) -> None:
+    """Brings the schema up to a revision, while jobs run.
+
+    A migration that does not get a lock soon steps aside for a while, so that nobody queues behind
+    it for long.
+
+    Raises:
+        MigrationBlockedError: it never got the lock; the migrations before it are done.
+
+    Safe to repeat: yes, it goes on where it stopped; concurrent runs wait for each other. A schema
+    of a newer release stays as it is: this one works on it, and its deployment must not fail.
     """
-    alembic.command.upgrade(alembic_config(settings), revision)
+    if revision == "head" and schema_is_newer(settings):
+        return
+    for attempt in range(1, attempts + 1):
+        config = alembic_config(settings)
+        try:
+            alembic.command.upgrade(config, revision)
+        except exc.OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) not in _BLOCKED:
+                raise
+            if attempt == attempts:
+                raise MigrationBlockedError(_blocked(config.attributes["engine"])) from None
+            time.sleep(pause_seconds)
+        else:
+            return
+
+
+def _blocked(engine: Engine) -> str:
+    """Says who stands in a migration's way: whoever has had a transaction open for long."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT pid, application_name, state, "
+                "extract(epoch FROM clock_timestamp() - xact_start)::int AS seconds "
+                "FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - interval '1 s' "
+                "ORDER BY xact_start LIMIT 5"
+            )
+        ).all()
+    engine.dispose()
+    open_now = ", ".join(
+        f"pid {row.pid} ({row.application_name or 'no name'}, {row.state}, {row.seconds} s)"
+        for row in rows
+    )
+    return (
+        "A migration did not get the lock on a table in time; it has changed nothing, and those "
+        "before it are done. Run this again once no transaction is open for long. Open now: "
+        f"{open_now or 'none'}."
+    )
 
 
 def revisions(settings: Settings) -> tuple[str | None, str | None]:
@@ -123,6 +184,13 @@ def revisions(settings: Settings) -> tuple[str | None, str | None]:
         current = found.get_current_revision()
     engine.dispose()
     return current, wanted
+
+
+def schema_is_newer(settings: Settings) -> bool:
+    """Whether the schema's revision is none that this release knows."""
+    current, _ = revisions(settings)
+    script = alembic.script.ScriptDirectory.from_config(alembic_config(settings))
+    return current not in {None, *(known.revision for known in script.walk_revisions())}
 
 
 def downgrade(settings: Settings, revision: str) -> None:

@@ -18,23 +18,36 @@ from sqlalchemy import (
     case,
     cast,
     delete,
+    false,
     func,
-    insert,
     literal,
     literal_column,
+    or_,
     select,
     update,
 )
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import aliased
 
 from worker.db.models import Agent, ImportJob, JobStep, PhoneNumber
 from worker.db.notifications import add_job_notification
 from worker.db.records import JobRecord, StepRecord, read_job, read_step, with_values
 from worker.domain.errors import InvalidState
-from worker.domain.job import CHANGES, FINAL, TRANSITIONS, JobKind, JobState, StepName, StepState
+from worker.domain.job import (
+    CHANGES,
+    FINAL,
+    FORMER_NAMES,
+    TRANSITIONS,
+    JobKind,
+    JobState,
+    StepName,
+    StepState,
+    stored_names,
+)
 from worker.domain.values import NumberStatus, format_id
 
 ORDER: Final = tuple(StepName)
+_KNOWN_STEPS: Final = (*ORDER, *FORMER_NAMES)
 
 #: The database's clock, also inside a transaction that waited for a lock.
 NOW: Final = func.clock_timestamp()
@@ -44,6 +57,31 @@ NOW: Final = func.clock_timestamp()
 IS_HELD: Final = (ImportJob.state == literal_column(f"'{JobState.QUEUED}'")) & ImportJob.due_at.is_(
     None
 )
+
+#: Names of the steps that a job has begun, one query a job: as a join, the planner might read the
+#: whole table of steps for it.
+_BEGUN: Final = (
+    select(JobStep.step)
+    .where(JobStep.job_id == ImportJob.id)
+    .correlate(ImportJob)
+    .scalar_subquery()
+)
+#: What an older release leaves alone, as far as a query can tell: see ``JobRecord.is_understood``.
+IS_KNOWN: Final[tuple[ColumnElement[bool], ...]] = (
+    ImportJob.kind.in_(tuple(JobKind)),
+    ImportJob.state.in_(tuple(JobState)),
+    or_(ImportJob.step.is_(None), ImportJob.step.in_(_KNOWN_STEPS)),
+    func.array(_BEGUN, type_=ARRAY(Text)).contained_by(cast(_KNOWN_STEPS, ARRAY(Text))),
+)
+
+
+def is_unheeded(resend_after_seconds: float) -> ColumnElement[bool]:
+    """Whether the message that a sweep sent last has led to nothing.
+
+    Then whoever got it may be of a release that does not know the job's step.
+    """
+    resent = ImportJob.sent_at >= ImportJob.updated_at + timedelta(seconds=resend_after_seconds)
+    return func.coalesce(resent, false())
 
 
 def in_seconds(seconds: float) -> Any:  # noqa: ANN401 -- SQLAlchemy's own type for an expression
@@ -248,9 +286,17 @@ def update_job(job: JobRecord) -> Any:  # noqa: ANN401 -- an Update without its 
     )
 
 
+def rename_steps(connection: Connection, job_id: UUID) -> None:
+    """Gives a job's steps the names that they have now, before anything is written to them."""
+    for former, now in FORMER_NAMES.items():
+        connection.execute(
+            update(JobStep).where(JobStep.job_id == job_id, JobStep.step == former).values(step=now)
+        )
+
+
 def update_step(job_id: UUID, step: StepName) -> Any:  # noqa: ANN401 -- an Update without its values
     """An update of one step of a job."""
-    return update(JobStep).where(JobStep.job_id == job_id, JobStep.step == step)
+    return update(JobStep).where(JobStep.job_id == job_id, JobStep.step.in_(stored_names(step)))
 
 
 def _told(job: JobRecord, state: JobState, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,16 +360,26 @@ def _keep_steps(connection: Connection, job: JobRecord) -> None:
     Else a number that it had moved to an object made anew would look as if somebody else had moved
     it, and its release would leave it there.
     """
-    kept, made = aliased(JobStep, name="kept"), aliased(JobStep, name="made")
-    connection.execute(
-        update(kept)
-        .where(
-            PhoneNumber.id == job.phone_number_id,
-            kept.job_id == func.coalesce(PhoneNumber.job_id, PhoneNumber.import_id),
-            made.job_id == job.id,
-            made.step == kept.step,
+    last: UUID = connection.execute(
+        select(func.coalesce(PhoneNumber.job_id, PhoneNumber.import_id)).where(
+            PhoneNumber.id == job.phone_number_id
         )
-        .values(objects=made.objects, output=made.output, unsettled_until=made.unsettled_until)
+    ).scalar_one()
+    rename_steps(connection, last)
+    rename_steps(connection, job.id)
+    kept = ("objects", "output", "unsettled_until")
+    begun = select(
+        literal(last, Uuid),
+        JobStep.step,
+        # Of a step that the release which imported the number did not have, this is the first row.
+        literal(StepState.DONE, Text),
+        *(getattr(JobStep, name) for name in kept),
+    ).where(JobStep.job_id == job.id, JobStep.state != StepState.WAITING)
+    made = insert(JobStep).from_select(["job_id", "step", "state", *kept], begun)
+    connection.execute(
+        made.on_conflict_do_update(
+            index_elements=["job_id", "step"], set_={name: made.excluded[name] for name in kept}
+        )
     )
 
 

@@ -12,8 +12,23 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from worker.domain.calls import NotificationState
-from worker.domain.job import FINAL, JobKind, JobState, StepName, StepState
+from worker.domain.job import (
+    FINAL,
+    PLANS,
+    TRANSITIONS,
+    JobKind,
+    JobState,
+    StepName,
+    StepState,
+    read_step_name,
+    read_word,
+)
+from worker.domain.spec import ImportSpec
 from worker.domain.values import NumberStatus
+
+_STEPS: Final = frozenset(StepName)
+_STEP_STATES: Final = frozenset(StepState)
+_REQUEST: Final = ImportSpec.__dataclass_fields__.keys()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +115,27 @@ class JobRecord:
         """Whether nothing moves the job on by itself."""
         return self.state in FINAL
 
+    @property
+    def shown_steps(self) -> tuple[StepName, ...]:
+        """The steps of the job's kind in their order; then what only a newer release knows."""
+        plan = PLANS.get(self.kind, ())
+        return (*plan, *(step for step in self.steps if step not in _STEPS))
+
+    @property
+    def is_understood(self) -> bool:
+        """Whether this release knows every word of the job; else only a newer one may work on it.
+
+        A step that it does not know may have made what only that release can undo.
+        """
+        return (
+            self.kind in PLANS
+            and self.state in TRANSITIONS
+            and (self.step is None or self.step in PLANS[self.kind])
+            and self.steps.keys() <= _STEPS
+            and {record.state for record in self.steps.values()} <= _STEP_STATES
+            and self.request.keys() <= _REQUEST
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
@@ -177,6 +213,8 @@ class NoClaim(Enum):
     NOT_OURS = "not_ours"
     #: The job has just begun to be undone: the undo chain takes over.
     UNDOING = "undoing"
+    #: The cursor has just been put where this release begins: a chain from there takes over.
+    MOVED = "moved"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,14 +268,18 @@ def read_step(row: Mapping[str, Any]) -> StepRecord:
     """Reads a row of job_steps."""
     values = {name: row[name] for name in StepRecord.__dataclass_fields__}
     return StepRecord(
-        **{**values, "step": StepName(row["step"]), "state": StepState(row["state"])},
+        **{
+            **values,
+            "step": read_step_name(row["step"]),
+            "state": read_word(StepState, row["state"]),
+        },
     )
 
 
 def read_notification(row: Row[Any]) -> NotificationRecord:
     """Reads a row of notifications."""
     values = {name: getattr(row, name) for name in NotificationRecord.__dataclass_fields__}
-    return NotificationRecord(**{**values, "state": NotificationState(row.state)})
+    return NotificationRecord(**{**values, "state": read_word(NotificationState, row.state)})
 
 
 _JOB_FIELDS: Final = tuple(
@@ -253,12 +295,12 @@ def read_job(
     """Reads a row of import_jobs."""
     values = {name: getattr(row, name) for name in _JOB_FIELDS}
     for name in ("step", "error_step", "undo_error_step"):
-        values[name] = None if values[name] is None else StepName(values[name])
-    values |= {"kind": JobKind(row.kind), "state": JobState(row.state)}
+        values[name] = None if values[name] is None else read_step_name(values[name])
+    values |= {"kind": read_word(JobKind, row.kind), "state": read_word(JobState, row.state)}
     return JobRecord(**values, steps=steps, notifications=notifications)
 
 
 def read_number(row: Row[Any]) -> NumberRecord:
     """Reads a row of phone_numbers."""
     values = {name: getattr(row, name) for name in NumberRecord.__dataclass_fields__}
-    return NumberRecord(**{**values, "status": NumberStatus(row.status)})
+    return NumberRecord(**{**values, "status": read_word(NumberStatus, row.status)})

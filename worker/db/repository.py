@@ -11,19 +11,35 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, Select, delete, exc, func, or_, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Row,
+    Select,
+    and_,
+    delete,
+    exc,
+    func,
+    not_,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.db.engine import one_statement
 from worker.db.members import hold_named
 from worker.db.models import Credential, ImportJob, JobStep, PhoneNumber
 from worker.db.moves import (
+    IS_KNOWN,
     NOW,
     ORDER,
     Moves,
     copy_steps,
     in_seconds,
     is_leased,
+    is_unheeded,
     lock_job,
     reset_steps,
     steps_of,
@@ -38,7 +54,16 @@ from worker.domain.errors import (
     NumberAlreadyImported,
     NumberBusy,
 )
-from worker.domain.job import OPEN, PLANS, JobKind, JobState, StepName, StepState
+from worker.domain.job import (
+    OPEN,
+    PLANS,
+    JobKind,
+    JobState,
+    StepName,
+    StepState,
+    read_word,
+    stored_names,
+)
 from worker.domain.values import NumberStatus, format_id
 
 
@@ -115,7 +140,7 @@ class JobRepository:
         query = select(ImportJob.version, ImportJob.state).where(ImportJob.id == job_id)
         with self._single.connect() as connection:
             row = connection.execute(query).first()
-            return None if row is None else (row.version, JobState(row.state))
+            return None if row is None else (row.version, read_word(JobState, row.state))
 
     def find_by_idempotency_key(self, organization_id: UUID, key: str) -> JobRecord | None:
         """Returns the job that an earlier request with this key made."""
@@ -174,7 +199,7 @@ class JobRepository:
             .join(ImportJob, ImportJob.id == JobStep.job_id)
             .where(
                 ImportJob.e164 == e164,
-                JobStep.step == StepName.CHECK_OWNERSHIP,
+                JobStep.step.in_(stored_names(StepName.CHECK_OWNERSHIP)),
                 JobStep.output["number_id"].astext == provider_number_id,
                 JobStep.sealed.is_not(None),
             )
@@ -193,6 +218,12 @@ class JobRepository:
         )
         with self._single.connect() as connection:
             return {row.kind: row.jobs for row in connection.execute(query)}
+
+    def count_of_newer_release(self) -> int:
+        """Returns how many jobs go on only in a worker of a newer release."""
+        query = select(func.count()).where(ImportJob.due_at.is_not(None), not_(and_(*IS_KNOWN)))
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar_one()
 
     # Submitting
 
@@ -373,7 +404,8 @@ class JobRepository:
                     f"The import is {job.state}; only a queued or running one can be cancelled."
                 )
             connection.execute(update_job(job).values(cancel_requested_at=NOW))
-            if is_leased(job, now):
+            if is_leased(job, now) or not job.is_understood:
+                # Whoever works on it, or knows all that it has begun, turns it round.
                 return job.state
             self._moves.start_undo(connection, job, None)
             return JobState.UNDOING
@@ -410,6 +442,8 @@ class JobRepository:
                     **now_due,
                 )
                 return JobState.UNDOING
+            if job.kind not in PLANS:
+                raise InvalidState(f"Only a newer release can retry a {job.kind}.")
             if job.state not in (JobState.FAILED, JobState.CANCELLED):
                 raise InvalidState(
                     f"The import is {job.state}; retry takes a failed, cancelled or stuck one."
@@ -456,25 +490,29 @@ class JobRepository:
 
     # The sweep
 
-    def take_due(self, *, limit: int, queue_is_short: bool) -> list[UUID]:
+    def take_due(self, *, limit: int, queue_is_short: bool) -> dict[UUID, bool]:
         """Takes jobs that somebody should have moved on by now, for their message to be sent again.
 
         While the broker's queue is long, a job whose message was sent is probably waiting in it:
         then only those are taken that were never sent or whose worker died. Many sweeps may run at
-        the same time; each takes others.
+        the same time; each takes others. What only a newer release knows is left to its sweep.
+
+        Returns with each job whether the message that a sweep sent before has led to nothing.
         """
-        due = select(ImportJob.id).where(ImportJob.due_at <= NOW)
+        due = select(ImportJob.id, is_unheeded(self._resend_after).label("unheeded"))
+        due = due.where(ImportJob.due_at <= NOW, *IS_KNOWN)
         if not queue_is_short:
             due = due.where(or_(ImportJob.sent_at.is_(None), ImportJob.lease_until.is_not(None)))
         due = due.order_by(ImportJob.due_at).limit(limit).with_for_update(skip_locked=True)
+        taken = due.cte("due")
         with self._engine.begin() as connection:
             rows = connection.execute(
                 update(ImportJob)
-                .where(ImportJob.id.in_(due.scalar_subquery()))
+                .where(ImportJob.id == taken.c.id)
                 .values(sent_at=NOW, due_at=in_seconds(self._resend_after))
-                .returning(ImportJob.id)
+                .returning(ImportJob.id, taken.c.unheeded)
             )
-            return list(rows.scalars())
+            return {row.id: row.unheeded for row in rows}
 
 
 def _hold_named(connection: Connection, job: NewJob | JobRecord) -> None:

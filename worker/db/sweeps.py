@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Engine, Update, func, select, update
 
 from worker.db.models import ImportJob, Sweep
-from worker.db.moves import NOW, in_seconds
+from worker.db.moves import IS_KNOWN, NOW, in_seconds, is_unheeded
 from worker.domain.job import JobState
 
 #: A message that was sent is taken within milliseconds by a worker that has a thread free.
@@ -23,16 +23,18 @@ class Sweeps:
         self._engine = engine
         self._resend_after = resend_after_seconds
 
-    def take_stranded(self, *, limit: int) -> list[UUID]:
+    def take_stranded(self, *, limit: int) -> dict[UUID, bool]:
         """Takes begun jobs that nobody works on: their worker died, or their message is lost.
 
         Those that a dead worker held come first, and all of them: they are as many as it had
         threads. The others, whose retry is due or whose message may only be late, fill up to the
         limit. Many sweeps may run at the same time; each takes others.
+
+        Returns with each job whether the message that a sweep sent before has led to nothing.
         """
         due = (
-            select(ImportJob.id)
-            .where(ImportJob.due_at <= NOW)
+            select(ImportJob.id, is_unheeded(self._resend_after).label("unheeded"))
+            .where(ImportJob.due_at <= NOW, *IS_KNOWN)
             .order_by(ImportJob.due_at)
             .with_for_update(skip_locked=True)
         )
@@ -42,11 +44,12 @@ class Sweeps:
             ImportJob.state.in_((JobState.RUNNING, JobState.UNDOING)),
         )
         with self._engine.begin() as connection:
-            taken = list(connection.execute(held).scalars())
+            taken = {row.id: row.unheeded for row in connection.execute(held)}
             if len(taken) < limit:
-                taken += connection.execute(loose.limit(limit - len(taken))).scalars()
+                more = connection.execute(loose.limit(limit - len(taken)))
+                taken |= {row.id: row.unheeded for row in more}
             if taken:
-                connection.execute(_sent_again(taken, self._resend_after))
+                connection.execute(_sent_again(list(taken), self._resend_after))
             return taken
 
     def take_unpublished(self, *, limit: int) -> list[UUID]:
@@ -59,6 +62,7 @@ class Sweeps:
         waiting = (
             select(ImportJob.id)
             .where(
+                *IS_KNOWN,
                 ImportJob.due_at.is_not(None),
                 # Nobody has claimed it yet, nor put it off.
                 ImportJob.fence == 0,

@@ -18,15 +18,20 @@ submit ─────▶│ queued │─────────────�
 A release begins undoing, and ends released or stuck. A repair or a rebinding of an active number is
 queued, runs, and ends active, or failed: then it leaves everything to the next one, and nothing is
 undone, since the number goes on answering.
+
+While releases change, two of them work side by side, and one may read what the other wrote. A job
+goes on from its cursor in the plan of whoever goes on with it; what it has not begun it need not
+undo. A job of which a release does not know every word is not its own: it shows it, and leaves it
+to the release that does.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from worker.domain.errors import LeaseLost
 
@@ -106,6 +111,11 @@ class StepName(StrEnum):
     PERSIST_NUMBER = "persist_number"
 
 
+#: Former name of a step → its name now. Rows and messages of the release before hold the former
+#: one; a line may go once a migration has renamed the rows and no such message can be left.
+FORMER_NAMES: Final[Mapping[str, StepName]] = {}
+assert not FORMER_NAMES.keys() & set(StepName), "a former name is a step's name again"
+
 #: Kind → the steps that its jobs do, or, for a release, undo. The order is always the same.
 PLANS: Final = {
     JobKind.IMPORT: tuple(StepName),
@@ -133,6 +143,33 @@ class StepState(StrEnum):
     UNDONE = "undone"
     #: Its undo gave up.
     STUCK = "stuck"
+
+
+_Word = TypeVar("_Word", bound=StrEnum)
+
+
+def read_word(kind: type[_Word], text: str) -> _Word:
+    """Returns a word of the database; one that only a newer release knows is returned as it is.
+
+    That one equals no member, so it stands in no table either: whoever would act on it must have
+    looked there first, see ``JobRecord.is_understood``.
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        word = str.__new__(kind, text)
+        word._name_, word._value_ = text.upper(), text
+        return word
+
+
+def read_step_name(text: str) -> StepName:
+    """Returns the step that a row or a message means, by whatever name."""
+    return FORMER_NAMES.get(text) or read_word(StepName, text)
+
+
+def stored_names(step: StepName) -> tuple[str, ...]:
+    """Returns every name under which the database may hold a step."""
+    return (step, *(former for former, now in FORMER_NAMES.items() if now is step))
 
 
 @dataclass(frozen=True, kw_only=True)

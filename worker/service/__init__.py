@@ -14,7 +14,7 @@ from worker.db.audit import AuditRecord
 from worker.db.batches import Batches as BatchStore
 from worker.db.batches import BatchRecord, RowRecord
 from worker.db.directory import CredentialRecord, Directory
-from worker.db.engine import DATABASE_ERRORS, make_engine, migrate
+from worker.db.engine import DATABASE_ERRORS, MigrationBlockedError, make_engine, migrate
 from worker.db.keys import ListedKey
 from worker.db.members import AgentRecord, OrganizationRecord, UserRecord
 from worker.db.notifications import Notifications
@@ -73,6 +73,7 @@ __all__ = [
     "Input",
     "JobRecord",
     "ListedKey",
+    "MigrationBlockedError",
     "NewKey",
     "NotificationRecord",
     "NumberChange",
@@ -175,7 +176,10 @@ class Service(
 
 
 def migrate_database(settings: Settings) -> None:
-    """Brings the schema up to date.
+    """Brings the schema up to date, while jobs run.
+
+    Raises:
+        MigrationBlockedError: somebody held a table for too long.
 
     Safe to repeat: yes.
     """

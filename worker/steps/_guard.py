@@ -51,7 +51,7 @@ class Next(Enum):
     GO_ON = "go on"
     #: Somebody else owns the job, or a later message will go on: end this copy.
     END = "end"
-    #: The job has begun to be undone: start the undo.
+    #: The job has been turned round, or begins elsewhere: start a chain from its cursor.
     UNDO = "undo"
 
 
@@ -295,6 +295,7 @@ _NO_CLAIM: Final = {
     NoClaim.PASSED: Next.GO_ON,
     NoClaim.NOT_OURS: Next.END,
     NoClaim.UNDOING: Next.UNDO,
+    NoClaim.MOVED: Next.UNDO,
 }
 assert _NO_CLAIM.keys() == set(NoClaim), "a reason has no outcome"
 

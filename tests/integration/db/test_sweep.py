@@ -14,29 +14,29 @@ AtOnce = Callable[[int, Callable[[int], Any]], list[Any]]
 
 def test_a_job_that_was_just_sent_is_left_alone(bench: Bench) -> None:
     bench.submit()
-    assert bench.jobs.take_due(limit=10, queue_is_short=True) == []
+    assert list(bench.jobs.take_due(limit=10, queue_is_short=True)) == []
 
 
 def test_a_job_whose_sending_failed_is_taken_at_once(bench: Bench) -> None:
     job_id = bench.submit()
     bench.jobs.sending_failed([job_id])
-    assert bench.jobs.take_due(limit=10, queue_is_short=False) == [job_id]
-    assert bench.jobs.take_due(limit=10, queue_is_short=True) == []
+    assert list(bench.jobs.take_due(limit=10, queue_is_short=False)) == [job_id]
+    assert list(bench.jobs.take_due(limit=10, queue_is_short=True)) == []
 
 
 def test_a_lost_message_is_sent_again_only_while_the_queue_is_short(bench: Bench) -> None:
     job_id = bench.submit()
     bench.make_due(job_id)
-    assert bench.jobs.take_due(limit=10, queue_is_short=False) == []
-    assert bench.jobs.take_due(limit=10, queue_is_short=True) == [job_id]
+    assert list(bench.jobs.take_due(limit=10, queue_is_short=False)) == []
+    assert list(bench.jobs.take_due(limit=10, queue_is_short=True)) == [job_id]
 
 
 def test_a_dead_workers_job_is_taken_however_long_the_queue_is(bench: Bench) -> None:
     job_id = bench.submit()
     bench.begin(job_id, FIRST)
-    assert bench.jobs.take_due(limit=10, queue_is_short=True) == []
+    assert list(bench.jobs.take_due(limit=10, queue_is_short=True)) == []
     bench.expire_lease(job_id)
-    assert bench.jobs.take_due(limit=10, queue_is_short=False) == [job_id]
+    assert list(bench.jobs.take_due(limit=10, queue_is_short=False)) == [job_id]
 
 
 def test_a_living_workers_heartbeat_keeps_the_sweep_away(bench: Bench) -> None:
@@ -44,7 +44,7 @@ def test_a_living_workers_heartbeat_keeps_the_sweep_away(bench: Bench) -> None:
     claim = bench.begin(job_id, FIRST)
     bench.expire_lease(job_id)
     bench.claims.heartbeat([(job_id, claim.fence)], lease_seconds=30)
-    assert bench.jobs.take_due(limit=10, queue_is_short=True) == []
+    assert list(bench.jobs.take_due(limit=10, queue_is_short=True)) == []
 
 
 def test_a_final_job_is_never_taken(bench: Bench) -> None:
@@ -52,7 +52,7 @@ def test_a_final_job_is_never_taken(bench: Bench) -> None:
     bench.finish(bench.run_to(job_id, LAST))
     assert bench.sql("SELECT due_at FROM import_jobs")[0][0] is None
     bench.jobs.sending_failed([job_id])
-    assert bench.jobs.take_due(limit=10, queue_is_short=True) == []
+    assert list(bench.jobs.take_due(limit=10, queue_is_short=True)) == []
 
 
 def test_many_sweeps_at_once_take_each_job_once(bench: Bench, at_once: AtOnce) -> None:
@@ -61,5 +61,17 @@ def test_many_sweeps_at_once_take_each_job_once(bench: Bench, at_once: AtOnce) -
     taken = at_once(4, lambda _: bench.jobs.take_due(limit=15, queue_is_short=True))
     flat = [job_id for batch in taken for job_id in batch]
     assert len(flat) == len(set(flat))
-    rest = bench.jobs.take_due(limit=100, queue_is_short=True)
+    rest = list(bench.jobs.take_due(limit=100, queue_is_short=True))
     assert sorted(flat + rest) == sorted(ids)
+
+
+def test_a_message_of_a_sweep_that_led_to_nothing_is_told_from_the_first(bench: Bench) -> None:
+    job_id = bench.submit()
+    bench.make_due(job_id)
+    assert bench.jobs.take_due(limit=10, queue_is_short=True) == {job_id: False}
+    # As after two seconds, which is when the bench's sweep sends again.
+    bench.sql("UPDATE import_jobs SET updated_at = updated_at - interval '2 s', due_at = now()")
+    assert bench.jobs.take_due(limit=10, queue_is_short=True) == {job_id: True}
+    bench.sql("UPDATE import_jobs SET due_at = now()")
+    bench.expire_lease(bench.begin(job_id, FIRST).job.id)
+    assert bench.jobs.take_due(limit=10, queue_is_short=True) == {job_id: False}

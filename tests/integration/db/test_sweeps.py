@@ -27,7 +27,7 @@ def test_a_dead_workers_jobs_are_all_taken_however_few_places_there_are(bench: B
         bench.expire_lease(job_id)
     sweeps = sweeps_of(bench)
     assert sorted(sweeps.take_stranded(limit=2)) == sorted(jobs)
-    assert sweeps.take_stranded(limit=2) == []
+    assert sweeps.take_stranded(limit=2) == {}
 
 
 def test_a_job_between_two_steps_is_taken_when_its_message_is_overdue(bench: Bench) -> None:
@@ -35,23 +35,33 @@ def test_a_job_between_two_steps_is_taken_when_its_message_is_overdue(bench: Ben
     bench.run_to(job_id, SECOND)
     bench.sql("UPDATE import_jobs SET lease_until = NULL")
     sweeps = sweeps_of(bench)
-    assert sweeps.take_stranded(limit=10) == []
+    assert sweeps.take_stranded(limit=10) == {}
     bench.make_due(job_id)
-    assert sweeps.take_stranded(limit=0) == []
-    assert sweeps.take_stranded(limit=10) == [job_id]
+    assert sweeps.take_stranded(limit=0) == {}
+    assert sweeps.take_stranded(limit=10) == {job_id: False}
+
+
+def test_a_message_that_led_to_nothing_is_told_from_one_that_was_never_sent(bench: Bench) -> None:
+    job_id = bench.submit()
+    bench.begin(job_id, FIRST)
+    bench.expire_lease(job_id)
+    sweeps = sweeps_of(bench)
+    assert sweeps.take_stranded(limit=10) == {job_id: False}
+    bench.sql("UPDATE import_jobs SET due_at = now(), updated_at = now() - interval '6 s'")
+    assert sweeps.take_stranded(limit=10) == {job_id: True}
 
 
 def test_a_retry_that_is_due_is_taken(bench: Bench) -> None:
     job_id = bench.submit()
     claim = bench.begin(job_id, FIRST)
     bench.claims.retry_later(claim, ProviderUnavailable(), delay=0, by_sweep=True, settle=None)
-    assert sweeps_of(bench).take_stranded(limit=10) == [job_id]
+    assert sweeps_of(bench).take_stranded(limit=10) == {job_id: False}
 
 
 def test_a_job_that_has_not_begun_does_not_overtake_those_that_wait(bench: Bench) -> None:
     job_id = bench.submit()
     bench.make_due(job_id)
-    assert sweeps_of(bench).take_stranded(limit=10) == []
+    assert sweeps_of(bench).take_stranded(limit=10) == {}
 
 
 def test_what_was_stored_and_never_sent_is_taken_soon_and_once(bench: Bench) -> None:
