@@ -34,7 +34,7 @@ from tests.integration.api.conftest import (
 )
 from tests.integration.api.lines import VENDORS, Line, active, sign
 
-_EXAMPLES: Final = int(os.environ.get("TRUNKLINE_FUZZ_EXAMPLES", "12"))
+_EXAMPLES: Final = int(os.environ.get("TRUNKLINE_FUZZ_EXAMPLES", "6"))
 #: Far more than any of them takes, but of a machine that does much else.
 _BOUND_SECONDS: Final = 20
 ID: Final = "0" * 32
