@@ -50,7 +50,7 @@ class Size:
 
     name: str
     imports: int
-    #: For how long things are submitted and hurt; longer if a busy machine has not done all by then.
+    #: For how long things are submitted and hurt; longer if a busy machine is not done by then.
     seconds: float
     #: Kind of fault → seconds from one to the next, on average.
     every: Mapping[str, float]

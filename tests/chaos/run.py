@@ -222,6 +222,7 @@ def _disturb(rig: Rig, plan: Plan, errands: Errands, say: Callable[[str], None])
     while (passed := time.monotonic() - begun) < size.seconds or (
         passed < _LONGEST * size.seconds
         and not (trouble.is_over and _hits(rig, faults) >= size.least_hurt)
+        and not (trouble.is_over and not working.is_alive())
     ):
         time.sleep(0.5)
     trouble.stop()

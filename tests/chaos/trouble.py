@@ -157,11 +157,13 @@ class Trouble:
         return worker.name, at
 
     def _has_worked(self, workers: Sequence[Service]) -> bool:
-        """Whether one of them has done anything since it was hit last.
+        """Whether one of them has done anything since it was hit last, if there is anything to do.
 
         On a busy machine a worker takes long to start; to kill it before it has begun proves
         nothing.
         """
+        if not self._rig.sql(_OPEN.format(1)):
+            return True
         return any(
             self._rig.sql(_WORKED.format(worker.name, self._last_hit.get(worker.name, 0.0)))
             for worker in workers
