@@ -50,7 +50,7 @@ class Size:
 
     name: str
     imports: int
-    #: For how long things are submitted and hurt.
+    #: For how long things are submitted and hurt; longer if a busy machine is not done by then.
     seconds: float
     #: Kind of fault → seconds from one to the next, on average.
     every: Mapping[str, float]
@@ -61,6 +61,8 @@ class Size:
     #: Fewer than these prove nothing.
     least_imports: int
     least_releases: int
+    #: Outside calls that were hurt.
+    least_hurt: int
     workers: int = 3
     threads: int = 24
     settings: Mapping[str, str]
@@ -99,6 +101,7 @@ SIZES: Final = {
             settle_seconds=150,
             least_imports=500,
             least_releases=100,
+            least_hurt=2000,
             settings=_FULL,
             delay_seconds=6,
         ),
@@ -106,11 +109,12 @@ SIZES: Final = {
             name="minute",
             imports=130,
             seconds=60,
-            every={kind: max(seconds / 4, 8) for kind, seconds in _EVERY.items()},
+            every={kind: max(seconds / 2, 8) for kind, seconds in _EVERY.items()},
             redis_down_seconds=10,
             settle_seconds=150,
             least_imports=100,
             least_releases=12,
+            least_hurt=200,
             settings=_FULL,
             delay_seconds=6,
         ),
@@ -121,9 +125,10 @@ SIZES: Final = {
             # Each start of a process costs seconds of CPU, so workers are killed but not restarted.
             every={kind: 12 for kind in _EVERY if kind != "worker restarted"},
             redis_down_seconds=2,
-            settle_seconds=90,
+            settle_seconds=150,
             least_imports=28,  # the quiet ones count
             least_releases=2,
+            least_hurt=5,
             workers=2,
             threads=16,
             settings=FAST,

@@ -35,7 +35,7 @@ def figures(found: Found) -> dict[str, Any]:
     return {
         "seed": found.plan.seed,
         "size": size.name,
-        "seconds_of_faults": size.seconds,
+        "seconds_of_faults": round(past.seconds, 1),
         "settings": dict(size.settings),
         "workers": size.workers,
         "threads_per_worker": size.threads,
@@ -46,6 +46,7 @@ def figures(found: Found) -> dict[str, Any]:
         "requests": {"sent": found.errands.requests, "asked_again": found.errands.unanswered},
         "faults": dict(sorted(Counter(one.kind for one in past.done if not one.problem).items())),
         "faults_not_done": [f"{one.kind}: {one.problem}" for one in past.done if one.problem],
+        "faults_left_out": len(found.plan.faults) - len(past.done),
         "started_again_by_the_supervisor": dict(sorted(found.restarts.items())),
         "recovery_seconds": {
             "kills_of_workers": len(kills),
@@ -104,6 +105,8 @@ def _lines(figure: Mapping[str, Any]) -> Iterator[str]:
     yield _row("faults", _pairs(figure["faults"]))
     if figure["faults_not_done"]:
         yield _row("  not done, the part was down", len(figure["faults_not_done"]))
+    if figure["faults_left_out"]:
+        yield _row("  left out, the time was up", figure["faults_left_out"])
     yield _row("started again by the supervisor", _pairs(figure["started_again_by_the_supervisor"]))
     recovery = figure["recovery_seconds"]
     yield _row(

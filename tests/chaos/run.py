@@ -38,6 +38,8 @@ _ATTEMPTS: Final = (
 )
 #: Lines of the log that tell of a bug, whatever came of it.
 BUGS: Final = ("step raised what it must not",)
+#: How many times its planned length the trouble may last until all of it was done.
+_LONGEST: Final = 4.0
 #: A worker that has not answered for this long after the trouble is not coming back.
 _ANSWER_SECONDS: Final = 20.0
 
@@ -46,6 +48,8 @@ _ANSWER_SECONDS: Final = 20.0
 class Past:
     """What was done to the stack, and how it came out of it."""
 
+    #: For how long things were hurt.
+    seconds: float
     done: list[Done]
     calls: int
     calls_hurt: int
@@ -93,7 +97,9 @@ class Found:
         """Whether enough happened to prove anything."""
         size = self.plan.size
         made = Counter(job.kind for job in self.evidence.jobs)
-        return [
+        hurt = self.past.calls_hurt
+        few = [] if hurt >= size.least_hurt else [f"only {hurt} calls hurt, not {size.least_hurt}"]
+        return few + [
             f"only {made[kind]} jobs of the kind {kind}, not {least}"
             for kind, least in (("import", size.least_imports), ("release", size.least_releases))
             if made[kind] < least
@@ -211,7 +217,14 @@ def _disturb(rig: Rig, plan: Plan, errands: Errands, say: Callable[[str], None])
     trouble = Trouble(rig, plan)
     trouble.start()
     working = _Background(lambda: asyncio.run(errands.run(loud)))
-    time.sleep(size.seconds)
+    begun = time.monotonic()
+    # On a busy machine processes take longer to come back, and less is hurt in the same time.
+    while (passed := time.monotonic() - begun) < size.seconds or (
+        passed < _LONGEST * size.seconds
+        and not (trouble.is_over and _hits(rig, faults) >= size.least_hurt)
+        and not (trouble.is_over and not working.is_alive())
+    ):
+        time.sleep(0.5)
     trouble.stop()
     for fault in faults:
         rig.sandbox.delete("/_sandbox/faults", params={"id": fault["id"]})
@@ -234,6 +247,7 @@ def _disturb(rig: Rig, plan: Plan, errands: Errands, say: Callable[[str], None])
         {ours[one["id"]] for one in entry["faults"] if one["id"] in ours} for entry in entries
     ]
     return Past(
+        seconds=passed,
         done=trouble.done,
         calls=len(entries),
         calls_hurt=sum(1 for kinds in struck if kinds),
@@ -245,6 +259,13 @@ def _disturb(rig: Rig, plan: Plan, errands: Errands, say: Callable[[str], None])
         retried=retried,
         silent_workers=silent,
     )
+
+
+def _hits(rig: Rig, faults: Sequence[Mapping[str, Any]]) -> int:
+    """How many calls the faults have hurt so far; one that met two counts twice."""
+    ours = {fault["id"] for fault in faults}
+    found = rig.sandbox.get("/_sandbox/faults").json()["faults"]
+    return sum(fault["hits"] for fault in found if fault["id"] in ours)
 
 
 def _kind_of(fault: Mapping[str, Any]) -> str:
@@ -382,14 +403,16 @@ def _ring(rig: Rig, errands: Errands, held: set[str], plan: Plan) -> tuple[int, 
     answering = [errand for errand in errands.all if errand.import_id in held]
 
     def ring(errand: Errand) -> str | None:
-        trace = _call(rig, errand.prepared, plan)
-        reached = trace["outcome"] == "agent" and trace["agent_name"] in errand.agents
-        if reached and not trace["problems"]:
-            return None
+        # The vendors wait five seconds for an answer, which a busy machine may need: call again.
+        for _ in range(2):
+            trace = _call(rig, errand.prepared, plan)
+            reached = trace["outcome"] == "agent" and trace["agent_name"] in errand.agents
+            if reached and not trace["problems"]:
+                return None
         kind = "-".join(errand.prepared.planned.kind)
         return f"{errand.import_id} ({kind}): {trace['outcome']}, {trace['reason']}"
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(2) as pool:
         heard = list(pool.map(ring, answering))
     return len(heard), [one for one in heard if one is not None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from redis.exceptions import RedisError
 
 from deploy.local.processes import StackError
 from deploy.local.service import Service
+from deploy.local.services import HTTP_OK
+from deploy.local.waiting import http_status
 from tests.chaos.plan import LANES, Fault, Plan
 from tests.rig import Rig
 
@@ -26,7 +29,12 @@ _DOUBLED: Final = 20
 _OTHERS_GO_ON: Final = frozenset(
     {"worker killed", "worker restarted", "api killed", "messages doubled"}
 )
+_WORKED: Final = "SELECT 1 FROM chaos.history WHERE who = '{}' AND at > {} LIMIT 1"
 _OPEN: Final = "SELECT id FROM import_jobs WHERE state IN ('queued', 'running', 'undoing') LIMIT {}"
+
+
+class LeftOutError(Exception):
+    """The trouble ended before a fault's time had come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +62,12 @@ class Trouble:
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._last_hit: dict[str, float] = {}
         self._kinds: dict[str, Callable[[Fault], _Hits]] = {
             "worker killed": self._kill_worker,
             "all workers killed": self._kill_workers,
             "worker restarted": self._restart_worker,
-            "api killed": lambda _: self._kill("api"),
+            "api killed": self._kill_api,
             "beat killed": lambda _: self._kill("beat"),
             "redis emptied": self._empty_redis,
             "redis restarted": lambda _: self._restart("redis"),
@@ -74,6 +83,11 @@ class Trouble:
         """What was done so far, oldest first."""
         with self._lock:
             return sorted(self._done, key=lambda one: one.began)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every fault of the plan was done."""
+        return not any(thread.is_alive() for thread in self._threads)
 
     def start(self) -> None:
         """Lets the clock of the plan begin."""
@@ -101,6 +115,8 @@ class Trouble:
             problem = None
             try:
                 hits = self._kinds[fault.kind](fault)
+            except LeftOutError:
+                return
             except (StackError, DatabaseAway, RedisError, OperationalError, OSError) as error:
                 # Another lane has the part down at this moment.
                 problem = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -126,22 +142,54 @@ class Trouble:
         return workers[int(fault.choice * len(workers))]
 
     def _kill_worker(self, fault: Fault) -> _Hits:
-        return (self._hit(self._worker(fault)),)
+        worker = self._worker(fault)
+        self._until(lambda: self._has_worked([worker]))
+        return (self._hit(worker),)
 
     def _kill_workers(self, _fault: Fault) -> _Hits:
+        self._until(lambda: self._has_worked(self._stack.workers))
         return tuple(self._hit(worker) for worker in self._stack.workers)
 
-    @staticmethod
-    def _hit(worker: Service) -> tuple[str, float]:
+    def _hit(self, worker: Service) -> tuple[str, float]:
         at = time.time()
         worker.kill()
+        self._last_hit[worker.name] = time.time()
         return worker.name, at
+
+    def _has_worked(self, workers: Sequence[Service]) -> bool:
+        """Whether one of them has done anything since it was hit last, if there is anything to do.
+
+        On a busy machine a worker takes long to start; to kill it before it has begun proves
+        nothing.
+        """
+        if not self._rig.sql(_OPEN.format(1)):
+            return True
+        return any(
+            self._rig.sql(_WORKED.format(worker.name, self._last_hit.get(worker.name, 0.0)))
+            for worker in workers
+        )
+
+    def _kill_api(self, _fault: Fault) -> _Hits:
+        self._until(lambda: http_status(f"{self._stack.api_url}/healthz") == HTTP_OK)
+        return self._kill("api")
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        """Waits for something that other lanes may hold up, but not beyond the trouble's end."""
+        while not self._ending.is_set():
+            with contextlib.suppress(DatabaseAway):
+                if condition():
+                    return
+            self._ending.wait(0.3)
+        raise LeftOutError
 
     def _restart_worker(self, fault: Fault) -> _Hits:
         """As a deploy does it: SIGTERM, and SIGKILL only after the grace."""
-        worker, at = self._worker(fault), time.time()
+        worker = self._worker(fault)
+        self._until(lambda: self._has_worked([worker]))
+        at = time.time()
         worker.stop(10)
         worker.launch()
+        self._last_hit[worker.name] = time.time()
         return ((worker.name, at),)
 
     def _empty_redis(self, _fault: Fault) -> _Hits:
