@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ CALL_SECONDS: Final = 0.2
 #: A supervisor's usual patience is 30 s (Kubernetes: terminationGracePeriodSeconds). A step ends
 #: after some ten calls at most.
 STOP_SECONDS: Final = 12.0
+_AT_WORK: Final = "SELECT count(*) FROM import_jobs WHERE lease_until > now()"
 
 
 def _stop(one: Service) -> float:
@@ -59,17 +61,17 @@ def test_workers_that_are_restarted_one_by_one_lose_and_repeat_nothing(rig: Rig)
     with working(first, second):
         model, _ = submit(rig)
         rig.wait([model])
-        ended = {}
-        for _ in range(30):
-            import_id, customer = submit(rig)
-            _slow(rig, customer)
-            ended[import_id] = (SUCCEEDS, customer)
+        ended, took = {}, []
         for one in (first, second, first):
-            time.sleep(0.5)
-            _stop(one)
+            for _ in range(12):
+                import_id, customer = submit(rig)
+                _slow(rig, customer)
+                ended[import_id] = (SUCCEEDS, customer)
+            eventually(lambda: rig.sql(_AT_WORK)[0][0] > 3)
+            took.append(_stop(one))
             one.start()
-        assert any(rig.job(import_id)["status"] == "running" for import_id in ended)
         jobs = rig.wait(ended)
+    sys.stdout.write(f"workers took {[f'{seconds:.1f}' for seconds in took]} s to stop\n")
     assert not (wrong := faults(rig, ended)), wrong
     assert not (wrong := _repeated(rig, ended, _calls(rig, model))), wrong
     assert {step["attempts"] for job in jobs.values() for step in job["steps"]} == {1}
