@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test contract check lint types architecture bench chaos lock audit clean
+.PHONY: help demo up test contract check lint types architecture bench overload chaos lock audit clean
 
 help: ## Lists the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ bench: $(VENV)/.dev ## Measures one import alone on an idle stack, and how much 
 
 chaos: $(VENV)/.dev ## Hurts everything under hundreds of imports and judges what is left; CHAOS=minute, CHAOS_SEED=7
 	@$(BIN)/python -m tests.chaos
+
+overload: $(VENV)/.dev ## Floods an idle stack with 2,000 imports and measures who waits for whom; ARGS="--jobs 20000"
+	@$(BIN)/python -m tests.bench.overload $(ARGS)
+
 # Names, versions and hashes: no address of where they came from.
 LOCKED := --no-header --no-annotate --generate-hashes --no-emit-index-url --no-emit-find-links
 

@@ -239,7 +239,7 @@ class Judge:
                 self._hold(not left, f"{name} has ended, yet has {left}")
                 self._hold(job["finished_at"] is not None, f"{name} ended at no time")
                 continue
-            held = job["state"] == JobState.QUEUED and job["batch_id"] is not None
+            held = job["state"] in (JobState.QUEUED, JobState.UNDOING)
             self._hold(job["due_at"] is not None or held, f"{name}: no sweep would look at it")
             if job["due_at"] is None:
                 continue

@@ -7,6 +7,7 @@ depends on what the database says: a failing example can be repeated and made sm
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from tests.model.outside import KINDS, PARTS, Outside
 from tests.model.stage import NUMBERS, Stage
 from tests.model.steps import RETRY, make_steps
 from worker.db.batches import NewBatch, NewRow
+from worker.db.places import UNDO_PLACES
 from worker.db.records import NewChange
 from worker.domain.errors import (
     InvalidState,
@@ -33,8 +35,8 @@ from worker.domain.errors import (
 from worker.domain.job import CHANGES, PLANS, JobKind, JobState, StepName
 from worker.domain.spec import ImportSpec
 from worker.domain.values import NumberStatus, format_id
-from worker.steps._core import UNDO, Context
-from worker.steps._guard import Failed, Guard, Next, RetryIn
+from worker.steps._core import UNDO, Context, Step
+from worker.steps._guard import Failed, Guard, Held, Next, RetryIn
 
 _Item = TypeVar("_Item")
 
@@ -460,14 +462,16 @@ class Model(RuleBasedStateMachine):
 
     def _is_held(self, job_id: UUID) -> bool:
         row = self.stage.observer.execute(
-            "SELECT state = 'queued' AND due_at IS NULL FROM import_jobs WHERE id = %s", [job_id]
+            "SELECT state IN ('queued', 'undoing') AND due_at IS NULL "
+            "FROM import_jobs WHERE id = %s",
+            [job_id],
         ).fetchone()
         return row is not None and row[0]
 
     def _send(self, job_id: UUID) -> None:
         """Sends the chain from the cursor on, as the product's own glue does."""
         job = self.stage.runtime.jobs.get(job_id)
-        if job is None or job.is_final or job.step is None:
+        if job is None or job.is_final or job.is_held or job.step is None:
             return
         plan = PLANS[job.kind]
         place = plan.index(job.step)
@@ -476,18 +480,23 @@ class Model(RuleBasedStateMachine):
         self.messages.append(Message(job_id=job_id, undo=undo, steps=steps))
 
     def _feed(self, *, limit: int, after: UUID | None = None) -> None:
-        most = self.stage.settings.account_concurrency
-        query = (
-            "SELECT provider, account_ref, count(*) FROM import_jobs WHERE due_at IS NOT NULL "
-            "GROUP BY 1, 2"
+        settings = self.stage.settings
+        before = self._under_way()
+        let_go = self.stage.places.take_held(
+            per_organization=settings.organization_concurrency,
+            per_account=settings.account_concurrency,
+            limit=limit,
+            after=after,
         )
-        before = {row[:2]: row[2] for row in self.stage.observer.execute(query)}
-        let_go = self.stage.batches.take_held(per_account=most, limit=limit, after=after)
-        for *account, count in self.stage.observer.execute(query):
-            places = max(most, before.get(tuple(account), 0))
-            assert count <= places, f"{account} has {count} jobs under way"
+        for organization, count in self._under_way().items():
+            most = settings.organization_concurrency + UNDO_PLACES
+            assert count <= max(most, before[organization]), f"{organization} has {count} under way"
         for job_id in let_go:
             self._send(job_id)
+
+    def _under_way(self) -> Counter[UUID]:
+        query = "SELECT organization_id FROM import_jobs WHERE due_at IS NOT NULL"
+        return Counter(row[0] for row in self.stage.observer.execute(query))
 
     def _start(self, message: Message, process: int, *, hops: bool) -> Worker | None:
         """Delivers a message; returns the worker if it stops at a gate."""
@@ -549,11 +558,17 @@ class Model(RuleBasedStateMachine):
 
         With ``hops`` each step has a message of its own; else the worker goes on with the next one.
         """
+        held: Held | None = None
         for place, name in enumerate(message.steps):
-            step = self.steps[name]
-            outcome = (guard.undo if message.undo else guard.run)(step, message.job_id)
+            step, following = self.steps[name], message.steps[place + 1 : place + 2]
+            if message.undo:
+                outcome = guard.undo(step, message.job_id)
+            else:
+                then = self.steps[following[0]] if following and not hops else None
+                outcome = guard.run(step, message.job_id, held=held, then=_always(then))
+            held = outcome if isinstance(outcome, Held) else None
             match outcome:
-                case Next.GO_ON:
+                case Next.GO_ON | Held():
                     rest = replace(message, steps=message.steps[place + 1 :])
                     if hops and rest.steps:
                         self.messages.append(rest)
@@ -571,6 +586,10 @@ class Model(RuleBasedStateMachine):
                     if not stuck:
                         self._send(message.job_id)
                     return
+
+
+def _always(step: Step | None) -> Callable[[], Step | None]:
+    return lambda: step
 
 
 def _one(items: list[_Item], place: int) -> list[_Item]:

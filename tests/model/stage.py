@@ -20,6 +20,7 @@ from worker.db.directory import Directory
 from worker.db.engine import make_engine
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
+from worker.db.places import Places
 from worker.db.records import NewJob
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
@@ -44,6 +45,7 @@ TIMES: Final = {
     "settle_seconds": 40.0,
     "resend_after_seconds": 30.0,
     "account_concurrency": 2,
+    "organization_concurrency": 2,
     "check_seconds": 0.0,
 }
 NUMBERS: Final = tuple(f"+1415555010{place}" for place in range(4))
@@ -73,6 +75,7 @@ class Stage:
     observer: psycopg.Connection[Any]
     runtime: Runtime
     batches: Batches
+    places: Places
     #: Organisation → its credential.
     organizations: dict[UUID, UUID]
     sealed: bytes = field(repr=False)
@@ -173,13 +176,18 @@ def built(settings: Settings) -> Iterator[Stage]:
             observer=observer,
             runtime=Runtime(
                 settings=settings,
-                jobs=JobRepository(engine, resend_after_seconds=resend),
+                jobs=JobRepository(
+                    engine,
+                    resend_after_seconds=resend,
+                    organization_concurrency=settings.organization_concurrency,
+                ),
                 claims=Claims(engine, resend_after_seconds=resend),
                 numbers=Numbers(engine),
                 notifications=Notifications(engine),
                 vault=vault,
             ),
             batches=Batches(engine, resend_after_seconds=resend),
+            places=Places(engine, resend_after_seconds=resend),
             organizations=organizations,
             sealed=vault.seal(asdict(_SECRETS)),
             times=_times(observer),

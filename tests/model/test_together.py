@@ -161,7 +161,7 @@ class Scene:
         )
         self.stage.batches.submit(batch)
         return self.of_import(jobs[0].id) | {
-            "feed": lambda: self.stage.batches.take_held(per_account=2, limit=9),
+            "feed": lambda: self.stage.places.take_held(per_organization=9, per_account=2, limit=9),
             "cancel the batch": lambda: self.stage.batches.cancel(batch_id),
             "cancel another": lambda: self.jobs.cancel(jobs[3].id),
         }

@@ -82,7 +82,8 @@ def _statement() -> Any:  # noqa: ANN401 -- a Select whose columns are told apar
         )
         .returning(
             *(ImportJob.id, ImportJob.fence, ImportJob.version),
-            *(ImportJob.lease_until, ImportJob.started_at, ImportJob.updated_at),
+            *(ImportJob.lease_until, ImportJob.due_at, ImportJob.started_at),
+            ImportJob.updated_at,
         )
         .cte("job")
     )
@@ -105,7 +106,7 @@ def _statement() -> Any:  # noqa: ANN401 -- a Select whose columns are told apar
     return (
         select(
             *(job.c.fence, job.c.version),
-            *(job.c.lease_until, job.c.started_at, job.c.updated_at),
+            *(job.c.lease_until, job.c.due_at, job.c.started_at, job.c.updated_at),
             Credential.sealed.label("credential_sealed"),
             Agent.dispatch_name,
             FALLBACK_AGENT.dispatch_name.label("fallback_name"),
@@ -187,6 +188,7 @@ def go_on(
         started_at=row.started_at,
         version=row.version,
         lease_until=row.lease_until,
+        due_at=row.due_at,
         updated_at=row.updated_at,
         steps={**claim.job.steps, claim.step: done, to: begun},
     )

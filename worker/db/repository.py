@@ -6,12 +6,14 @@ jobs refer to in :mod:`directory`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     Row,
@@ -27,6 +29,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import aliased
 
 from worker.db.engine import one_statement
 from worker.db.members import hold_named
@@ -46,6 +49,7 @@ from worker.db.moves import (
     update_job,
 )
 from worker.db.notifications import notifications_of
+from worker.db.places import count_held, find_place
 from worker.db.records import JobRecord, NewChange, NewJob, read_job
 from worker.domain.errors import (
     CredentialNotFound,
@@ -65,10 +69,16 @@ from worker.domain.job import (
     stored_names,
 )
 from worker.domain.values import NumberStatus, format_id
+from worker.settings import ORGANIZATION_CONCURRENCY
+
+#: From when a message is taken until its job is claimed; two messages may change places in it.
+_TAKING: Final = timedelta(seconds=2)
+#: Made once: a statement with an alias of its own would be compiled anew each time.
+_WORKING: Final = aliased(ImportJob, name="working")
 
 
 def job_row(job: NewJob) -> dict[str, Any]:
-    """Returns what a new job's row holds, but for when it is due."""
+    """Returns what a new job's row holds, but for when it starts: held, unless that is said."""
     return {
         "id": job.id,
         "organization_id": job.organization_id,
@@ -86,6 +96,7 @@ def job_row(job: NewJob) -> dict[str, Any]:
         "sealed": job.sealed,
         "notify": job.notify,
         "batch_id": job.batch_id,
+        "backlog": job.batch_id is not None,
         "warnings": list(job.warnings),
         "step": ORDER[0],
     }
@@ -116,10 +127,17 @@ def number_row(job: NewJob | JobRecord) -> dict[str, Any]:
 class JobRepository:
     """Jobs, their steps and the numbers that they claim."""
 
-    def __init__(self, engine: Engine, *, resend_after_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        resend_after_seconds: float,
+        organization_concurrency: int = ORGANIZATION_CONCURRENCY,
+    ) -> None:
         self._engine = engine
         self._single = one_statement(engine)
         self._resend_after = resend_after_seconds
+        self._places = organization_concurrency
         self._moves = Moves(resend_after_seconds=resend_after_seconds)
 
     # Reading
@@ -135,12 +153,12 @@ class JobRepository:
             told = notifications_of(connection, job_id) if row.notify else ()
             return read_job(row, steps_of(connection, job_id), told)
 
-    def version(self, job_id: UUID) -> tuple[int, JobState] | None:
-        """Returns what a waiting caller watches: the version and the state."""
-        query = select(ImportJob.version, ImportJob.state).where(ImportJob.id == job_id)
+    def versions(self, job_ids: Collection[UUID]) -> dict[UUID, tuple[int, JobState]]:
+        """Returns what waiting callers watch: the version and the state of each job there is."""
+        query = select(ImportJob.id, ImportJob.version, ImportJob.state)
         with self._single.connect() as connection:
-            row = connection.execute(query).first()
-            return None if row is None else (row.version, read_word(JobState, row.state))
+            rows = connection.execute(query.where(ImportJob.id == func.any(list(job_ids))))
+            return {row.id: (row.version, read_word(JobState, row.state)) for row in rows}
 
     def find_by_idempotency_key(self, organization_id: UUID, key: str) -> JobRecord | None:
         """Returns the job that an earlier request with this key made."""
@@ -222,8 +240,13 @@ class JobRepository:
     def count_of_newer_release(self) -> int:
         """Returns how many jobs go on only in a worker of a newer release."""
         query = select(func.count()).where(ImportJob.due_at.is_not(None), not_(and_(*IS_KNOWN)))
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return connection.execute(query).scalar_one()
+
+    def count_held(self) -> int:
+        """Returns how many jobs wait for a place."""
+        with self._single.connect() as connection:
+            return count_held(connection)
 
     # Submitting
 
@@ -246,11 +269,7 @@ class JobRepository:
             made = connection.execute(
                 insert(ImportJob)
                 .values(
-                    **job_row(job),
-                    # As if it had been sent: the sender reports a failure, and a crash before it
-                    # could send is found by the sweep once this time has come.
-                    sent_at=NOW,
-                    due_at=in_seconds(self._resend_after),
+                    **{**job_row(job), **self._start(connection, job.organization_id)},
                 )
                 .on_conflict_do_nothing(
                     index_elements=["organization_id", "idempotency_key"],
@@ -263,6 +282,17 @@ class JobRepository:
                 return False
             self._claim_number(connection, job)
             return True
+
+    def _start(
+        self, connection: Connection, organization_id: UUID, *, undo: bool = False
+    ) -> dict[str, Any]:
+        return find_place(
+            connection,
+            organization_id,
+            undo=undo,
+            places=self._places,
+            resend_after_seconds=self._resend_after,
+        )
 
     def _claim_number(self, connection: Connection, job: NewJob | JobRecord) -> None:
         claimed = connection.execute(
@@ -350,8 +380,7 @@ class JobRepository:
                     sealed=before.sealed if as_it_was else change.sealed,
                     notify=before.notify if as_it_was else change.notify,
                     step=PLANS[change.kind][-1 if release else 0],
-                    sent_at=NOW,
-                    due_at=in_seconds(self._resend_after),
+                    **self._start(connection, change.organization_id, undo=release),
                 )
             )
             state = StepState.DONE if release else StepState.WAITING
@@ -423,12 +452,10 @@ class JobRepository:
         """
         with self._engine.begin() as connection, _one_at_a_time():
             job, _ = lock_job(connection, job_id)
-            now_due = {
-                "sent_at": NOW,
-                "due_at": in_seconds(self._resend_after),
-                "finished_at": None,
-            }
-            if job.state is JobState.STUCK:
+            stuck = job.state is JobState.STUCK
+            start = self._start(connection, job.organization_id, undo=stuck)
+            start["finished_at"] = None
+            if stuck:
                 connection.execute(
                     update(JobStep).where(JobStep.job_id == job.id).values(undo_attempts=0)
                 )
@@ -439,7 +466,7 @@ class JobRepository:
                     undo_error_code=None,
                     undo_error_message=None,
                     undo_error_step=None,
-                    **now_due,
+                    **start,
                 )
                 return JobState.UNDOING
             if job.kind not in PLANS:
@@ -465,7 +492,7 @@ class JobRepository:
                 error_code=None,
                 error_message=None,
                 error_step=None,
-                **now_due,
+                **start,
             )
             return JobState.QUEUED
 
@@ -490,21 +517,36 @@ class JobRepository:
 
     # The sweep
 
-    def take_due(self, *, limit: int, queue_is_short: bool) -> dict[UUID, bool]:
+    def take_due(
+        self, *, limit: int, queue_is_short: bool, backlog_is_short: bool | None = None
+    ) -> dict[UUID, bool]:
         """Takes jobs that somebody should have moved on by now, for their message to be sent again.
 
-        While the broker's queue is long, a job whose message was sent is probably waiting in it:
-        then only those are taken that were never sent or whose worker died. Many sweeps may run at
-        the same time; each takes others. What only a newer release knows is left to its sweep.
+        While its queue in the broker is long, a job's message probably waits in it. Then only those
+        are taken that were never sent, whose worker died, or that were overtaken: somebody works on
+        a job that was sent to the same queue later, so theirs is no longer in it. Many sweeps may
+        run at the same time; each takes others. What only a newer release knows is left to its
+        sweep.
 
         Returns with each job whether the message that a sweep sent before has led to nothing.
         """
-        due = select(ImportJob.id, is_unheeded(self._resend_after).label("unheeded"))
-        due = due.where(ImportJob.due_at <= NOW, *IS_KNOWN)
-        if not queue_is_short:
-            due = due.where(or_(ImportJob.sent_at.is_(None), ImportJob.lease_until.is_not(None)))
-        due = due.order_by(ImportJob.due_at).limit(limit).with_for_update(skip_locked=True)
-        taken = due.cte("due")
+        if backlog_is_short is None:
+            backlog_is_short = queue_is_short
+        lost: list[ColumnElement[bool]] = [
+            ImportJob.sent_at.is_(None),
+            ImportJob.lease_until.is_not(None),
+        ]
+        for backlog, short in ((False, queue_is_short), (True, backlog_is_short)):
+            own = ImportJob.backlog.is_(backlog)
+            lost.append(own if short else own & self._is_overtaken(backlog=backlog))
+        taken = (
+            select(ImportJob.id, is_unheeded(self._resend_after).label("unheeded"))
+            .where(ImportJob.due_at <= NOW, or_(*lost), *IS_KNOWN)
+            .order_by(ImportJob.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("due")
+        )
         with self._engine.begin() as connection:
             rows = connection.execute(
                 update(ImportJob)
@@ -513,6 +555,20 @@ class JobRepository:
                 .returning(ImportJob.id, taken.c.unheeded)
             )
             return {row.id: row.unheeded for row in rows}
+
+    def _is_overtaken(self, *, backlog: bool) -> ColumnElement[bool]:
+        """Whether a message that was sent later has been taken from the same queue."""
+        newest_taken = (
+            select(func.max(_WORKING.sent_at))
+            .where(
+                _WORKING.due_at.is_not(None),
+                _WORKING.lease_until > NOW,
+                _WORKING.backlog.is_(backlog),
+            )
+            .scalar_subquery()
+        )
+        sent_at = ImportJob.due_at - timedelta(seconds=self._resend_after)
+        return sent_at < newest_taken - _TAKING
 
 
 def _hold_named(connection: Connection, job: NewJob | JobRecord) -> None:

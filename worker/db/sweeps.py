@@ -52,17 +52,27 @@ class Sweeps:
                 connection.execute(_sent_again(list(taken), self._resend_after))
             return taken
 
-    def take_unpublished(self, *, limit: int) -> list[UUID]:
-        """Takes jobs that were stored a while ago and have not begun; for while no message waits.
+    def take_unpublished(
+        self, *, limit: int, queue_is_short: bool = True, backlog_is_short: bool = True
+    ) -> list[UUID]:
+        """Takes jobs that were stored a while ago and have not begun, whose queue holds no message.
 
-        Then their message cannot be late: whoever stored them died before it was sent, or it is
-        lost. So they need not wait until a message counts as lost, and yet a busy system, whose
-        messages wait, sends none twice.
+        Then theirs cannot be late: whoever stored them died before it was sent, or it is lost. So
+        they need not wait until a message counts as lost, and yet a busy system, whose messages
+        wait, sends none twice.
         """
+        empty = [
+            backlog
+            for backlog, short in ((False, queue_is_short), (True, backlog_is_short))
+            if short
+        ]
+        if not empty:
+            return []
         waiting = (
             select(ImportJob.id)
             .where(
                 *IS_KNOWN,
+                ImportJob.backlog.in_(empty),
                 ImportJob.due_at.is_not(None),
                 # Nobody has claimed it yet, nor put it off.
                 ImportJob.fence == 0,
