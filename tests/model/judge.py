@@ -79,6 +79,9 @@ class Judge:
         self._outside = outside
         self._seen = 0
         self._claimed: set[tuple[int, str]] = set()
+        #: Transactions in which a worker went on with a job's next step, and those that ended one.
+        self._went_on: set[tuple[int, str, str]] = set()
+        self._done: set[tuple[int, str, str]] = set()
         self._undone: dict[str, int] = {}
         self._told: dict[str, list[str]] = defaultdict(list)
         #: Numbers whose last change failed: what is outside may be of either.
@@ -102,6 +105,8 @@ class Judge:
             self._seen = change["id"]
             judged = getattr(self, f"_judge_{change['name']}")
             judged(change["tx"], change["old"], change["new"])
+        for _, job, step in self._went_on - self._done:
+            self._hold(holds=False, wrong=f"job {job}: went on from {step}, which had not ended")
         jobs = {
             row["id"]: row
             for row in self._rows("SELECT *, clock_timestamp() AS now FROM import_jobs")
@@ -172,7 +177,11 @@ class Judge:
         self._hold(new["fence"] == old["fence"] + 1, f"{job}: the fence jumped")
         self._claimed.add((tx, new["id"]))
         lease, waits = old["lease_until"], old["next_attempt_at"]
-        self._hold(lease is None or _time(lease) <= now, f"{job}: claimed under a live lease")
+        if old["step"] != new["step"]:
+            # Its holder goes on: with this change the step must have ended.
+            self._went_on.add((tx, new["id"], old["step"]))
+        else:
+            self._hold(lease is None or _time(lease) <= now, f"{job}: claimed under a live lease")
         early = waits is not None and _time(waits) > now + _EARLY
         self._hold(not early, f"{job}: claimed before its time")
         self._hold(new["lease_until"] is not None, f"{job}: claimed without a lease")
@@ -208,6 +217,8 @@ class Judge:
             claimed = (tx, new["job_id"]) in self._claimed
             self._hold(more <= claimed, f"{step}: {more} more {name} without a claim")
             self._hold(0 <= new[name] <= most, f"{step}: {new[name]} {name}")
+        if new["state"] == "done":
+            self._done.add((tx, new["job_id"], new["step"]))
         if new["state"] == "undone" and (old is None or old["state"] != "undone"):
             place = _ORDER.index(new["step"])
             last = self._undone.get(new["job_id"], len(_ORDER))
