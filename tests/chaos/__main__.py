@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -40,6 +41,7 @@ def main() -> int:
 
     say(f"{name}: CHAOS={options.size} CHAOS_SEED={options.seed} repeats it")
     logs = options.out / f"{name}-logs"
+    shutil.rmtree(logs, ignore_errors=True)  # of an earlier run
     found = run(plan_of(options.seed, SIZES[options.size]), say=say, keep=logs)
     figures = report.figures(found)
     options.out.mkdir(exist_ok=True)

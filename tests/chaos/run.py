@@ -39,7 +39,7 @@ _ATTEMPTS: Final = (
 #: Lines of the log that tell of a bug, whatever came of it.
 BUGS: Final = ("step raised what it must not",)
 #: How many times its planned length the trouble may last until all of it was done.
-_LONGEST: Final = 4.0
+_LONGEST: Final = 6.0
 #: A worker that has not answered for this long after the trouble is not coming back.
 _ANSWER_SECONDS: Final = 20.0
 

@@ -29,6 +29,10 @@ _DOUBLED: Final = 20
 _OTHERS_GO_ON: Final = frozenset(
     {"worker killed", "worker restarted", "api killed", "messages doubled"}
 )
+_HOLDS: Final = (
+    "SELECT 1 FROM (SELECT DISTINCT ON (job) who, leased FROM chaos.history ORDER BY job, n DESC) "
+    "AS last WHERE leased AND who = '{}' LIMIT 1"
+)
 _WORKED: Final = "SELECT 1 FROM chaos.history WHERE who = '{}' AND at > {} LIMIT 1"
 _OPEN: Final = "SELECT id FROM import_jobs WHERE state IN ('queued', 'running', 'undoing') LIMIT {}"
 
@@ -62,6 +66,7 @@ class Trouble:
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._begun = time.time()
         self._last_hit: dict[str, float] = {}
         self._kinds: dict[str, Callable[[Fault], _Hits]] = {
             "worker killed": self._kill_worker,
@@ -91,6 +96,7 @@ class Trouble:
 
     def start(self) -> None:
         """Lets the clock of the plan begin."""
+        self._begun = time.time()
         begun = time.monotonic()
         for name, kinds in LANES.items():
             faults = [fault for fault in self._plan.faults if fault.kind in kinds]
@@ -157,15 +163,16 @@ class Trouble:
         return worker.name, at
 
     def _has_worked(self, workers: Sequence[Service]) -> bool:
-        """Whether one of them has done anything since it was hit last, if there is anything to do.
+        """Whether one of them has worked since it was hit last, and holds a job at this moment.
 
         On a busy machine a worker takes long to start; to kill it before it has begun proves
-        nothing.
+        nothing. Where nothing is to be done it may be idle.
         """
         if not self._rig.sql(_OPEN.format(1)):
             return True
         return any(
-            self._rig.sql(_WORKED.format(worker.name, self._last_hit.get(worker.name, 0.0)))
+            self._rig.sql(_WORKED.format(worker.name, self._last_hit.get(worker.name, self._begun)))
+            and self._rig.sql(_HOLDS.format(worker.name))
             for worker in workers
         )
 
@@ -179,7 +186,7 @@ class Trouble:
             with contextlib.suppress(DatabaseAway):
                 if condition():
                     return
-            self._ending.wait(0.3)
+            self._ending.wait(0.05)
         raise LeftOutError
 
     def _restart_worker(self, fault: Fault) -> _Hits:
