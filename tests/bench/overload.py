@@ -6,7 +6,7 @@ import every few seconds and waits for its end: what it waits is the figure that
 flood is over and the single imports go on for a while. The workers are real, at default settings.
 
 With ``--pollers N`` as many requests wait (``?wait=60`` with the ETag) for queued imports while
-another thousand is submitted, after the same without them.
+more are submitted, after the same without them; without workers.
 """
 
 from __future__ import annotations
@@ -362,7 +362,9 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--gauges", action="store_true")
     options = parser.parse_args()
-    with running(without={"flower"}, env={}, worker_concurrency=options.concurrency) as rig:
+    # Long polls are the API's alone: nobody works meanwhile, so that all of them go on waiting.
+    idle = {"worker1", "beat"} if options.pollers else set()
+    with running(without={"flower", *idle}, env={}, worker_concurrency=options.concurrency) as rig:
         flood = Flood(rig, options)
         found = asyncio.run(_measure(flood, options))
     if options.gauges:
