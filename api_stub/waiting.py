@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
@@ -25,9 +28,14 @@ LONGEST_WAIT_SECONDS: Final = 60
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 0.25
 _PAUSE_GROWTH: Final = 1.3
-#: Threads for asking, shared by all who wait: they can never take the threads of other requests.
-#: One question takes about a millisecond.
-POLLING_THREADS: Final = 4
+#: One question asks for everybody whose time has come; while more than a few wait, those of this
+#: long are put together.
+_FEW: Final = 20
+_GATHER_SECONDS: Final = 0.025
+#: How often it is looked whether a client that waits has gone.
+_GONE_SECONDS: Final = 1.0
+#: Threads for asking: those who wait can never take the threads of other requests.
+POLLING_THREADS: Final = 1
 
 _LONGEST_HEADER: Final = 1000
 _PREFERENCE: Final = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
@@ -35,12 +43,28 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?("[!#-~]*")')
 
 
+@dataclass(kw_only=True, eq=False)
+class _Waiter:
+    """Somebody who waits for an import."""
+
+    job_id: UUID
+    reached: Callable[[int, JobState], bool]
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    error: Exception | None = None
+    #: When to ask for it next, and how long to wait after that.
+    next_at: float = 0.0
+    pause: float = _FIRST_PAUSE_SECONDS
+
+
 class Watch:
-    """Watches imports for everybody who waits."""
+    """Watches imports for everybody who waits, by one query for all of them at a time."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._threads = anyio.CapacityLimiter(POLLING_THREADS)
+        self._waiting: set[_Waiter] = set()
+        self._asking: asyncio.Task[None] | None = None
+        self._came = asyncio.Event()
 
     async def until(
         self,
@@ -54,23 +78,62 @@ class Watch:
 
         Also returns when the client has gone. A database that is away is asked again.
         """
-        deadline = anyio.current_time() + seconds
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                found = await anyio.to_thread.run_sync(
-                    self._service.import_version, job_id, limiter=self._threads
-                )
-            except DATABASE_ERRORS as error:
-                _log.warning("database unavailable", error=type(error).__name__)
-            else:
-                if found is None or reached(*found):
+        deadline = time.monotonic() + seconds
+        waiter = _Waiter(job_id=job_id, reached=reached)
+        self._waiting.add(waiter)
+        self._came.set()
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                with anyio.move_on_after(min(left, _GONE_SECONDS)):
+                    await waiter.done.wait()
+                if waiter.error is not None:
+                    raise waiter.error
+                if waiter.done.is_set() or await request.is_disconnected():
                     return
-            left = deadline - anyio.current_time()
-            if left <= 0 or await request.is_disconnected():
+        finally:
+            self._waiting.discard(waiter)
+
+    async def _ask(self) -> None:
+        """Asks until nobody waits any more."""
+        while self._waiting:
+            now = time.monotonic()
+            due = [waiter for waiter in self._waiting if waiter.next_at <= now]
+            if due:
+                await self._ask_for(due)
+            if not self._waiting:
                 return
-            await anyio.sleep(min(pause, left))
-            pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
+            if len(self._waiting) > _FEW:
+                await asyncio.sleep(_GATHER_SECONDS)
+            self._came.clear()
+            next_at = min((waiter.next_at for waiter in self._waiting), default=0.0)
+            with anyio.move_on_after(max(0.0, next_at - time.monotonic())):
+                await self._came.wait()
+
+    async def _ask_for(self, due: Sequence[_Waiter]) -> None:
+        try:
+            found = await anyio.to_thread.run_sync(
+                self._service.import_versions,
+                {waiter.job_id for waiter in due},
+                limiter=self._threads,
+            )
+        except DATABASE_ERRORS as error:
+            _log.warning("database unavailable", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 -- each request answers for itself
+            for waiter in due:
+                waiter.error = error
+                waiter.done.set()
+            return
+        else:
+            for waiter in due:
+                answer = found.get(waiter.job_id)
+                if answer is None or waiter.reached(*answer):
+                    waiter.done.set()
+        now = time.monotonic()
+        for waiter in due:
+            waiter.next_at = now + waiter.pause
+            waiter.pause = min(waiter.pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
 
 
 def is_final(_version: int, state: JobState) -> bool:

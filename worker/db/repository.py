@@ -6,7 +6,7 @@ jobs refer to in :mod:`directory`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -107,12 +107,12 @@ class JobRepository:
             told = notifications_of(connection, job_id) if row.notify else ()
             return read_job(row, steps_of(connection, job_id), told)
 
-    def version(self, job_id: UUID) -> tuple[int, JobState] | None:
-        """Returns what a waiting caller watches: the version and the state."""
-        query = select(ImportJob.version, ImportJob.state).where(ImportJob.id == job_id)
+    def versions(self, job_ids: Collection[UUID]) -> dict[UUID, tuple[int, JobState]]:
+        """Returns what waiting callers watch: the version and the state of each job there is."""
+        query = select(ImportJob.id, ImportJob.version, ImportJob.state)
         with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-            return None if row is None else (row.version, JobState(row.state))
+            rows = connection.execute(query.where(ImportJob.id == func.any(list(job_ids))))
+            return {row.id: (row.version, JobState(row.state)) for row in rows}
 
     def find_by_idempotency_key(self, organization_id: UUID, key: str) -> JobRecord | None:
         """Returns the job that an earlier request with this key made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -113,9 +114,9 @@ class Imports(Part):
             raise NotFound("There is no import with this id.")
         return job
 
-    def import_version(self, job_id: UUID) -> tuple[int, JobState] | None:
-        """Returns what a waiting request watches; the caller has checked whose import it is."""
-        return self._jobs.version(job_id)
+    def import_versions(self, job_ids: Collection[UUID]) -> dict[UUID, tuple[int, JobState]]:
+        """Returns what waiting requests watch; the caller has checked whose imports they are."""
+        return self._jobs.versions(job_ids)
 
     def list_imports(
         self,

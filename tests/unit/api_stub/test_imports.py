@@ -82,7 +82,7 @@ class Outage:
     def submit(self, *_: Any, **__: Any) -> Submitted:
         return Submitted(job=job(), created=True)
 
-    def import_version(self, _job_id: UUID) -> None:
+    def import_versions(self, _job_ids: object) -> None:
         raise OperationalError("SELECT 1", {}, Exception("away"))
 
     def get_import(self, *_: Any) -> None:
