@@ -23,8 +23,9 @@ _log = structlog.get_logger()
 
 #: Steps and their undo.
 QUEUE: Final = "imports"
-#: The same of jobs that came with a batch. A worker takes from its queues in turns, so an import
-#: that comes alone waits for the next free thread at most, however many of these there are.
+#: The same of jobs that wait for others of their organisation: rows of batches, and all beyond an
+#: organisation's first few at a time. A worker takes from its queues in turns, so an import that
+#: comes alone waits for the next free thread at most, however many of these there are.
 BATCH_QUEUE: Final = "batches"
 #: The sweep alone: it must not wait behind the jobs that it rescues.
 CONTROL_QUEUE: Final = "control"
@@ -154,7 +155,7 @@ class Sender:
         self._resting_until = 0.0
         self._producers: Any = None
 
-    def start(self, import_id: str) -> bool:
+    def start(self, import_id: str, *, backlog: bool = False) -> bool:
         """Asks a worker to start or resume a job; False if the broker did not take the message.
 
         Safe to repeat: yes.
@@ -168,6 +169,7 @@ class Sender:
                 app.send_task(
                     "imports.start",
                     args=[import_id],
+                    queue=BATCH_QUEUE if backlog else QUEUE,
                     producer=producer,
                     retry=False,
                     ignore_result=True,

@@ -28,6 +28,9 @@ DRIFT_FOUND = Counter(
 NUMBERS_DRIFTED = Gauge(
     "trunkline_numbers_drifted", "Active numbers last found changed by a check", ["provider"]
 )
+JOBS_HELD = Gauge(
+    "trunkline_jobs_held", "Jobs that wait for a place among those of their organisation"
+)
 JOBS_STUCK = Gauge("trunkline_jobs_stuck", "Jobs that wait for an operator", ["kind"])
 NOTIFICATIONS_PENDING = Gauge(
     "trunkline_notifications_pending", "Notifications that are not delivered and not given up"

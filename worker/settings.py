@@ -40,6 +40,8 @@ TELNYX_SIGNALLING: Final = (
     "64.16.250.13",
 )
 _SHORTEST_SECRET: Final = 32
+#: Half of one worker's threads.
+ORGANIZATION_CONCURRENCY: Final = 16
 
 
 class Environment(StrEnum):
@@ -98,8 +100,11 @@ class Settings(BaseSettings):
     #: Scales every retry delay; 1 in production, small in tests that wait for retries.
     retry_scale: float = Field(default=1.0, gt=0)
 
+    #: How many jobs of one organisation are under way at a time; more are held until one ends. Half
+    #: of the workers' threads lets one organisation use them well and leaves some to the others.
+    organization_concurrency: int = Field(default=ORGANIZATION_CONCURRENCY, ge=1)
     #: How many jobs of one provider account a batch keeps going at a time, others included.
-    #: An import that comes alone never waits for that: it starts at once, and the batch gives way.
+    #: An import that comes alone never waits for that: it counts, and the batch gives way.
     account_concurrency: int = Field(default=8, ge=1)
 
     #: How often each number is compared with what it should be; 0 leaves that to its owners.

@@ -17,11 +17,11 @@ import structlog
 from worker import metrics
 from worker.celery_app import BATCH_QUEUE, BROKER_ERRORS, QUEUE, app, queue_length
 from worker.checking import Opened
-from worker.db.batches import Batches
 from worker.db.claims import Claims
 from worker.db.engine import DATABASE_ERRORS, make_engine
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
+from worker.db.places import Places
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.errors import TransientError, TrunklineError
@@ -40,8 +40,8 @@ SWEEP_LIMIT: Final = 500
 #: A queue with fewer messages than this is drained within seconds: a message that has not been
 #: taken by then is lost. A longer one may hold it.
 SHORT_QUEUE: Final = 100
-#: Jobs of batches that one sweep sends at most, and only while fewer of their messages than this
-#: wait in the broker.
+#: Held jobs that one feeding sends at most; the sweep, only while fewer messages than this wait in
+#: the backlog's queue.
 FEED_LIMIT: Final = 16
 #: Checks that one sweep asks for; each takes some seconds of a thread.
 _CHECKS_AT_ONCE: Final = 4
@@ -51,9 +51,9 @@ _CHECK_AGAIN_SECONDS: Final = 300.0
 _COURIERS: Final = 4
 _DELIVERY_SECONDS: Final = 10.0
 
-_batches: Batches | None = None
 _guard: Guard | None = None
 _runtime: Runtime | None = None
+_places: Places | None = None
 _postman: Courier | None = None
 _lock = threading.Lock()
 #: Most threads of a process are for imports.
@@ -63,21 +63,25 @@ _delivering = threading.BoundedSemaphore(_COURIERS)
 
 def _worker() -> tuple[Runtime, Guard]:
     """What this process needs, made on first use: after any fork, once."""
-    global _batches, _guard, _runtime  # noqa: PLW0603 -- one of each per process
+    global _guard, _places, _runtime  # noqa: PLW0603 -- one of each per process
     with _lock:
         if _runtime is None or _guard is None:
             settings = load()
             engine = make_engine(settings)
             _runtime = Runtime(
                 settings=settings,
-                jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
+                jobs=JobRepository(
+                    engine,
+                    resend_after_seconds=settings.resend_after_seconds,
+                    organization_concurrency=settings.organization_concurrency,
+                ),
                 claims=Claims(engine, resend_after_seconds=settings.resend_after_seconds),
                 numbers=Numbers(engine),
                 notifications=Notifications(engine),
                 vault=Vault(settings.vault_keys),
             )
             _guard = Guard(_runtime)
-            _batches = Batches(engine, resend_after_seconds=settings.resend_after_seconds)
+            _places = Places(engine, resend_after_seconds=settings.resend_after_seconds)
         return _runtime, _guard
 
 
@@ -151,7 +155,7 @@ def _signatures(import_id: str) -> list[Any]:
         return []
     order = PLANS[job.kind]
     place = order.index(job.step)
-    queue = QUEUE if job.batch_id is None else BATCH_QUEUE
+    queue = BATCH_QUEUE if job.backlog else QUEUE
     if job.state is JobState.UNDOING:
         names, way = reversed(order[: place + 1]), 1
     else:
@@ -171,21 +175,24 @@ def _send(import_id: str) -> None:
         _worker()[0].jobs.sending_failed([_uuid(import_id)])
 
 
-def _feed(limit: int, *, after: UUID | None = None) -> None:
-    """Sends jobs that batches hold back, as many as their accounts have places for."""
-    runtime, _ = _worker()
-    assert _batches is not None, "made with the runtime"
-    held = _batches.take_held(
-        per_account=runtime.settings.account_concurrency, limit=limit, after=after
+def _feed(*, after: UUID | None = None) -> None:
+    """Sends held jobs, as many as their organisations and accounts have places for."""
+    settings = _worker()[0].settings
+    assert _places is not None, "made with the runtime"
+    held = _places.take_held(
+        per_organization=settings.organization_concurrency,
+        per_account=settings.account_concurrency,
+        limit=FEED_LIMIT,
+        after=after,
     )
     for job_id in held:
         _send(format_id("imp", job_id))
 
 
 def _feed_after(import_id: str) -> None:
-    """Gives the place of a job that has ended to the next one of its account's batches."""
+    """Gives the place of a job that has ended to the next one of its organisation."""
     try:
-        _feed(_worker()[0].settings.account_concurrency, after=_uuid(import_id))
+        _feed(after=_uuid(import_id))
     except DATABASE_ERRORS as error:
         # The sweep does it later.
         _log.warning("database unavailable", error=type(error).__name__)
@@ -261,11 +268,11 @@ def sweep() -> None:
     """
     runtime, _ = _worker()
     try:
-        batched = queue_length(BATCH_QUEUE)
-        short = queue_length(QUEUE) + batched < SHORT_QUEUE
+        backlog = queue_length(BATCH_QUEUE)
+        short = queue_length(QUEUE) + backlog < SHORT_QUEUE
         due = runtime.jobs.take_due(limit=SWEEP_LIMIT, queue_is_short=short)
-        if batched < FEED_LIMIT:
-            _feed(FEED_LIMIT)
+        if backlog < FEED_LIMIT:
+            _feed()
         checks, letters = [], 0
         if short:
             # These can wait until whoever imports has been served.

@@ -28,7 +28,9 @@ _GOING_ON = ("queued", "running", "undoing")
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    with running(without={"flower"}, env={**FAST, "TRUNKLINE_SETTLE_SECONDS": "0.5"}) as started:
+    # What binds here is the limit of an account; that of an organisation is test_fairness.py's.
+    env = {"TRUNKLINE_SETTLE_SECONDS": "0.5", "TRUNKLINE_ORGANIZATION_CONCURRENCY": "64"}
+    with running(without={"flower"}, env={**FAST, **env}) as started:
         yield started
 
 

@@ -1,8 +1,8 @@
-"""Every query on batches: store one with all its imports, show, cancel, and feed the workers.
+"""Every query on batches: store one with all its imports, show, and cancel.
 
 A batch is stored in one transaction with all that came of its rows, so there is never a part of
-one. Its jobs are then held back: queued, and due at no time, until :meth:`Batches.take_held` lets
-them go, a few of each provider account at a time.
+one. Its jobs are then held, and :mod:`worker.db.places` lets them go, a few of each provider
+account at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from sqlalchemy import (
     Select,
     delete,
     func,
-    literal_column,
     select,
     text,
     update,
@@ -28,8 +27,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.db.members import hold_named
-from worker.db.models import Batch, BatchRow, Credential, ImportJob, PhoneNumber, ProviderLimit
-from worker.db.moves import IS_HELD, NOW, Moves, in_seconds
+from worker.db.models import Batch, BatchRow, Credential, ImportJob, PhoneNumber
+from worker.db.moves import NOW, Moves
+from worker.db.places import lock_feeding
 from worker.db.records import NewJob
 from worker.db.repository import job_row, number_row
 from worker.domain.errors import (
@@ -40,15 +40,13 @@ from worker.domain.errors import (
     PermanentError,
     UserNotFound,
 )
-from worker.domain.job import FINAL, JobState, StepName
+from worker.domain.job import JobState, StepName
 from worker.domain.values import NumberStatus, format_id
 
 _Item = TypeVar("_Item")
 
 #: Rows of one statement.
 _CHUNK: Final = 1000
-#: Feeding and cancelling go one after the other: two feeders would both see the same free places.
-_FEEDING_LOCK: Final = 7_238_146_002
 _REFUSED: Final = "refused"
 
 
@@ -104,7 +102,7 @@ class RowRecord:
 
 
 class Batches:
-    """Batches, their rows, and which of their jobs may go."""
+    """Batches and their rows."""
 
     def __init__(self, engine: Engine, *, resend_after_seconds: float) -> None:
         self._engine = engine
@@ -245,7 +243,7 @@ class Batches:
         Safe to repeat: yes.
         """
         with self._engine.begin() as connection:
-            _lock_feeding(connection)
+            lock_feeding(connection)
             held = self._moves.cancel_held(connection, batch_id)
             under_way = connection.execute(
                 select(ImportJob.id)
@@ -265,100 +263,6 @@ class Batches:
             if asked.rowcount == 0:
                 raise InvalidState("Every import of the batch has ended; none can be cancelled.")
             return found
-
-    # Feeding
-
-    def take_held(self, *, per_account: int, limit: int, after: UUID | None = None) -> list[UUID]:
-        """Lets jobs go that batches hold back, for their message to be sent; returns which.
-
-        No provider account gets more than ``per_account`` jobs under way, those of other requests
-        counted, and none while its provider limits it; organisations take turns. ``after`` is a job
-        that may have ended: then only its account's places are filled, and nothing happens if it is
-        of no batch or goes on.
-
-        Safe to repeat: yes, also concurrently; each job goes once.
-        """
-        with self._engine.begin() as connection:
-            accounts = _accounts(after)
-            if connection.execute(accounts.limit(1)).first() is None:
-                return []
-            _lock_feeding(connection)
-            chosen = connection.execute(_going(accounts, per_account, limit)).scalars().all()
-            if not chosen:
-                return []
-            rows = connection.execute(
-                update(ImportJob)
-                .where(ImportJob.id.in_(chosen), IS_HELD)
-                .values(sent_at=NOW, due_at=in_seconds(self._resend_after))
-                .returning(ImportJob.id)
-            )
-            gone = set(rows.scalars())
-            return [job_id for job_id in chosen if job_id in gone]
-
-
-def _accounts(after: UUID | None) -> Select[str, str]:
-    """The provider accounts for which jobs are held back; of one job's account if it has ended."""
-    account = select(ImportJob.provider, ImportJob.account_ref)
-    if after is None:
-        return account.where(IS_HELD).distinct()
-    return account.where(
-        ImportJob.id == after, ImportJob.batch_id.is_not(None), ImportJob.state.in_(FINAL)
-    )
-
-
-def _going(accounts: Select[str, str], per_account: int, limit: int) -> Select[Any]:
-    """The held jobs that may go now, the next of each organisation first."""
-    waiting = accounts.cte("waiting")
-    under_way = (
-        select(ImportJob.provider, ImportJob.account_ref, func.count().label("jobs"))
-        .where(ImportJob.due_at.is_not(None))
-        .group_by(ImportJob.provider, ImportJob.account_ref)
-        .cte("under_way")
-    )
-    limited = (
-        select(ProviderLimit.provider)
-        .where(
-            ProviderLimit.provider == waiting.c.provider,
-            ProviderLimit.account_ref == waiting.c.account_ref,
-            ProviderLimit.until > NOW,
-        )
-        .exists()
-    )
-    room = per_account - func.coalesce(under_way.c.jobs, 0)
-    free = (
-        select(waiting, func.greatest(room, 0).label("room"))
-        .outerjoin(
-            under_way,
-            (under_way.c.provider == waiting.c.provider)
-            & (under_way.c.account_ref == waiting.c.account_ref),
-        )
-        .where(~limited)
-        .cte("free")
-    )
-    next_of_account = (
-        select(ImportJob.id, ImportJob.organization_id)
-        .where(
-            IS_HELD,
-            ImportJob.provider == free.c.provider,
-            ImportJob.account_ref == free.c.account_ref,
-        )
-        .order_by(ImportJob.id)
-        .limit(free.c.room)
-        .lateral("next_of_account")
-    )
-    turn = func.row_number().over(
-        partition_by=next_of_account.c.organization_id, order_by=next_of_account.c.id
-    )
-    return (
-        select(next_of_account.c.id)
-        .select_from(free.join(next_of_account, literal_column("true")))
-        .order_by(turn, next_of_account.c.id)
-        .limit(limit)
-    )
-
-
-def _lock_feeding(connection: Connection) -> None:
-    connection.execute(select(func.pg_advisory_xact_lock(_FEEDING_LOCK)))
 
 
 def _store_jobs(connection: Connection, jobs: Sequence[NewJob]) -> dict[UUID, PermanentError]:

@@ -194,13 +194,30 @@ class ImportJob(Base):
             "id",
             postgresql_where=text("batch_id IS NOT NULL"),
         ),
-        # What feeds batches to the workers asks: whose jobs wait for their turn?
+        # Whoever submits, and who feeds the workers, asks (worker/db/places.py): how many jobs of
+        # an organisation are under way, and which of its held ones are next?
         Index(
-            "ix_import_jobs_held",
+            "ix_import_jobs_under_way",
+            "organization_id",
+            "due_at",
+            postgresql_where=text("due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_import_jobs_held_alone",
+            "organization_id",
+            text("(state = 'queued')"),
+            "id",
+            postgresql_where=text(
+                "due_at IS NULL AND (state = 'undoing' OR (state = 'queued' AND batch_id IS NULL))"
+            ),
+        ),
+        Index(
+            "ix_import_jobs_held_in_batch",
+            "organization_id",
             "provider",
             "account_ref",
             "id",
-            postgresql_where=text("state = 'queued' AND due_at IS NULL"),
+            postgresql_where=text("due_at IS NULL AND state = 'queued' AND batch_id IS NOT NULL"),
         ),
         Index(
             "uq_import_jobs_idempotency_key",
@@ -248,9 +265,11 @@ class ImportJob(Base):
     """No claim before this time."""
     due_at: Mapped[datetime | None]
     """When the sweep steps in unless somebody moved the job on before; null when final, and while
-    its batch holds it back."""
+    it is held because its organisation has no place free."""
     sent_at: Mapped[datetime | None]
     """When a message for it was last handed to the broker; null if that failed."""
+    backlog: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether its messages go by the queue of those who wait for others of their organisation."""
     cancel_requested_at: Mapped[datetime | None]
 
     error_code: Mapped[str | None]

@@ -21,7 +21,6 @@ from sqlalchemy import (
     func,
     insert,
     literal,
-    literal_column,
     select,
     update,
 )
@@ -39,9 +38,8 @@ ORDER: Final = tuple(StepName)
 #: The database's clock, also inside a transaction that waited for a lock.
 NOW: Final = func.clock_timestamp()
 
-#: A job that its batch holds back: no sweep asks for it until it is fed to the workers. Written
-#: out, so that every plan may use the index of such jobs.
-IS_HELD: Final = (ImportJob.state == literal_column(f"'{JobState.QUEUED}'")) & ImportJob.due_at.is_(
+#: A job that waits for a place (:mod:`worker.db.places`): no sweep asks for it until it is let go.
+IS_HELD: Final = ImportJob.state.in_((JobState.QUEUED, JobState.UNDOING)) & ImportJob.due_at.is_(
     None
 )
 
@@ -139,7 +137,7 @@ class Moves:
         """
         cancelled = (
             update(ImportJob)
-            .where(ImportJob.batch_id == batch_id, IS_HELD)
+            .where(ImportJob.batch_id == batch_id, ImportJob.state == JobState.QUEUED, IS_HELD)
             .values(
                 state=JobState.CANCELLED,
                 cancel_requested_at=NOW,

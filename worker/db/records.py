@@ -87,6 +87,10 @@ class JobRecord:
     steps: Mapping[StepName, StepRecord]
     #: The batch that it came with, if it did.
     batch_id: UUID | None = None
+    #: When the sweep steps in; None for a job that is final or held.
+    due_at: datetime | None = None
+    #: Whether its messages go by the queue of those who wait for others of their organisation.
+    backlog: bool = False
     #: What its callback_url was told of its end, where that was asked for.
     notifications: Sequence[NotificationRecord] = ()
 
@@ -99,6 +103,11 @@ class JobRecord:
     def is_final(self) -> bool:
         """Whether nothing moves the job on by itself."""
         return self.state in FINAL
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for a place, without any message."""
+        return self.state in (JobState.QUEUED, JobState.UNDOING) and self.due_at is None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,19 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, Select, delete, exc, func, or_, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Row,
+    Select,
+    delete,
+    exc,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.db.members import hold_named
@@ -28,6 +40,7 @@ from worker.db.moves import (
     update_job,
 )
 from worker.db.notifications import notifications_of
+from worker.db.places import count_held, find_place
 from worker.db.records import JobRecord, NewChange, NewJob, read_job
 from worker.domain.errors import (
     CredentialNotFound,
@@ -38,10 +51,10 @@ from worker.domain.errors import (
 )
 from worker.domain.job import OPEN, PLANS, JobKind, JobState, StepName, StepState
 from worker.domain.values import NumberStatus, format_id
-
+from worker.settings import ORGANIZATION_CONCURRENCY
 
 def job_row(job: NewJob) -> dict[str, Any]:
-    """Returns what a new job's row holds, but for when it is due."""
+    """Returns what a new job's row holds, but for when it starts: held, unless that is said."""
     return {
         "id": job.id,
         "organization_id": job.organization_id,
@@ -59,6 +72,7 @@ def job_row(job: NewJob) -> dict[str, Any]:
         "sealed": job.sealed,
         "notify": job.notify,
         "batch_id": job.batch_id,
+        "backlog": job.batch_id is not None,
         "warnings": list(job.warnings),
         "step": ORDER[0],
     }
@@ -89,9 +103,16 @@ def number_row(job: NewJob | JobRecord) -> dict[str, Any]:
 class JobRepository:
     """Jobs, their steps and the numbers that they claim."""
 
-    def __init__(self, engine: Engine, *, resend_after_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        resend_after_seconds: float,
+        organization_concurrency: int = ORGANIZATION_CONCURRENCY,
+    ) -> None:
         self._engine = engine
         self._resend_after = resend_after_seconds
+        self._places = organization_concurrency
         self._moves = Moves(resend_after_seconds=resend_after_seconds)
 
     # Reading
@@ -191,6 +212,11 @@ class JobRepository:
         with self._engine.connect() as connection:
             return {row.kind: row.jobs for row in connection.execute(query)}
 
+    def count_held(self) -> int:
+        """Returns how many jobs wait for a place."""
+        with self._engine.connect() as connection:
+            return count_held(connection)
+
     # Submitting
 
     def submit(self, job: NewJob, inline_credential: Mapping[str, Any] | None) -> bool:
@@ -212,11 +238,7 @@ class JobRepository:
             made = connection.execute(
                 insert(ImportJob)
                 .values(
-                    **job_row(job),
-                    # As if it had been sent: the sender reports a failure, and a crash before it
-                    # could send is found by the sweep once this time has come.
-                    sent_at=NOW,
-                    due_at=in_seconds(self._resend_after),
+                    **{**job_row(job), **self._start(connection, job.organization_id)},
                 )
                 .on_conflict_do_nothing(
                     index_elements=["organization_id", "idempotency_key"],
@@ -229,6 +251,17 @@ class JobRepository:
                 return False
             self._claim_number(connection, job)
             return True
+
+    def _start(
+        self, connection: Connection, organization_id: UUID, *, undo: bool = False
+    ) -> dict[str, Any]:
+        return find_place(
+            connection,
+            organization_id,
+            undo=undo,
+            places=self._places,
+            resend_after_seconds=self._resend_after,
+        )
 
     def _claim_number(self, connection: Connection, job: NewJob | JobRecord) -> None:
         claimed = connection.execute(
@@ -316,8 +349,7 @@ class JobRepository:
                     sealed=before.sealed if as_it_was else change.sealed,
                     notify=before.notify if as_it_was else change.notify,
                     step=PLANS[change.kind][-1 if release else 0],
-                    sent_at=NOW,
-                    due_at=in_seconds(self._resend_after),
+                    **self._start(connection, change.organization_id, undo=release),
                 )
             )
             state = StepState.DONE if release else StepState.WAITING
@@ -388,12 +420,10 @@ class JobRepository:
         """
         with self._engine.begin() as connection, _one_at_a_time():
             job, _ = lock_job(connection, job_id)
-            now_due = {
-                "sent_at": NOW,
-                "due_at": in_seconds(self._resend_after),
-                "finished_at": None,
-            }
-            if job.state is JobState.STUCK:
+            stuck = job.state is JobState.STUCK
+            start = self._start(connection, job.organization_id, undo=stuck)
+            start["finished_at"] = None
+            if stuck:
                 connection.execute(
                     update(JobStep).where(JobStep.job_id == job.id).values(undo_attempts=0)
                 )
@@ -404,7 +434,7 @@ class JobRepository:
                     undo_error_code=None,
                     undo_error_message=None,
                     undo_error_step=None,
-                    **now_due,
+                    **start,
                 )
                 return JobState.UNDOING
             if job.state not in (JobState.FAILED, JobState.CANCELLED):
@@ -428,7 +458,7 @@ class JobRepository:
                 error_code=None,
                 error_message=None,
                 error_step=None,
-                **now_due,
+                **start,
             )
             return JobState.QUEUED
 

@@ -107,7 +107,11 @@ class Service(
         engine = make_engine(settings)
         return cls(
             settings=settings,
-            jobs=JobRepository(engine, resend_after_seconds=settings.resend_after_seconds),
+            jobs=JobRepository(
+                engine,
+                resend_after_seconds=settings.resend_after_seconds,
+                organization_concurrency=settings.organization_concurrency,
+            ),
             directory=Directory(engine),
             numbers=NumberStore(engine),
             notifications=Notifications(engine),
@@ -146,6 +150,7 @@ class Service(
         drifted, stuck = self._numbers.count_drifted(), self._jobs.count_stuck()
         for provider in ProviderName:
             metrics.NUMBERS_DRIFTED.labels(provider).set(drifted.get(provider, 0))
+        metrics.JOBS_HELD.set(self._jobs.count_held())
         for kind in JobKind:
             metrics.JOBS_STUCK.labels(kind).set(stuck.get(kind, 0))
         backlog = self._notifications.backlog()

@@ -75,9 +75,12 @@ class Part:
             raise IdempotencyKeyReused
         return job
 
-    def _start(self, job_id: UUID) -> None:
-        if not self._sender.start(format_id("imp", job_id)):
-            self._jobs.sending_failed([job_id])
+    def _start(self, job: JobRecord) -> None:
+        """Asks a worker to go on with a job, unless it is held, or has ended."""
+        if job.is_held or job.is_final:
+            return
+        if not self._sender.start(format_id("imp", job.id), backlog=job.backlog):
+            self._jobs.sending_failed([job.id])
 
     def _credential(
         self, caller: Caller, request: ImportRequest

@@ -130,7 +130,9 @@ class Batches(Part):
             # It may have ended just now.
             with suppress(InvalidState):
                 self._jobs.cancel(job_id)
-                self._start(job_id)
+                job = self._jobs.get(job_id)
+                assert job is not None, "no job is ever deleted"
+                self._start(job)
         self._audit(caller, "batch.cancel", batch_id)
         return self._batch(caller, batch_id)
 

@@ -88,8 +88,9 @@ class Imports(Part):
             return Submitted(job=earlier, created=False)
         metrics.SUBMITS.labels(spec.provider).inc()
         self._audit(caller, "import.submit", format_id("imp", job_id))
-        self._start(job_id)
-        return Submitted(job=self.get_import(caller, format_id("imp", job_id)), created=True)
+        stored = self.get_import(caller, format_id("imp", job_id))
+        self._start(stored)
+        return Submitted(job=stored, created=True)
 
     def require_agent(self, caller: Caller, agent_id: str) -> None:
         """Makes sure of an agent that a request names beside those that its import refers to.
@@ -176,5 +177,6 @@ class Imports(Part):
         change = self._jobs.cancel if action == "import.cancel" else self._jobs.retry
         change(job.id)
         self._audit(caller, action, import_id)
-        self._start(job.id)
-        return self.get_import(caller, import_id)
+        job = self.get_import(caller, import_id)
+        self._start(job)
+        return job

@@ -206,8 +206,8 @@ class Numbers(Part):
         return self._started(caller, job_id)
 
     def _started(self, caller: Caller, job_id: UUID) -> JobRecord:
-        self._start(job_id)
         job = self._jobs.get(job_id)
         assert job is not None, "it was stored just now"
         assert job.organization_id == caller.organization_id
+        self._start(job)
         return job

@@ -132,7 +132,8 @@ def bench(settings: Settings) -> Iterator[Bench]:
     organization_id = directory.create_organization("Acme")
     yield Bench(
         engine=engine,
-        jobs=JobRepository(engine, resend_after_seconds=2),
+        # Who has to wait for a place is the matter of test_places.py alone.
+        jobs=JobRepository(engine, resend_after_seconds=2, organization_concurrency=999),
         claims=Claims(engine, resend_after_seconds=2),
         directory=directory,
         numbers=Numbers(engine),

@@ -33,8 +33,8 @@ PLATFORM = {"TRUNK_ADDRESS": "sip.platform.example", "SIP_USERNAME": "platform"}
 class _NoBroker(Sender):
     """The broker's part is not what is asked here: as if it were down."""
 
-    def start(self, import_id: str) -> bool:
-        del import_id
+    def start(self, import_id: str, *, backlog: bool = False) -> bool:
+        del import_id, backlog
         return False
 
 
