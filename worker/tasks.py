@@ -37,8 +37,7 @@ _log = structlog.get_logger()
 
 #: Jobs that one sweep sends at most; the next one is a second away.
 SWEEP_LIMIT: Final = 500
-#: A queue with fewer messages than this is drained within seconds: a message that has not been
-#: taken by then is lost. A longer one may hold it.
+#: With fewer messages than this in the queues there is time for what can wait.
 SHORT_QUEUE: Final = 100
 #: Held jobs that one feeding sends at most; the sweep, only while fewer messages than this wait in
 #: the backlog's queue.
@@ -268,9 +267,11 @@ def sweep() -> None:
     """
     runtime, _ = _worker()
     try:
-        backlog = queue_length(BATCH_QUEUE)
-        short = queue_length(QUEUE) + backlog < SHORT_QUEUE
-        due = runtime.jobs.take_due(limit=SWEEP_LIMIT, queue_is_short=short)
+        waiting, backlog = queue_length(QUEUE), queue_length(BATCH_QUEUE)
+        short = waiting + backlog < SHORT_QUEUE
+        due = runtime.jobs.take_due(
+            limit=SWEEP_LIMIT, queue_is_short=waiting == 0, backlog_is_short=backlog == 0
+        )
         if backlog < FEED_LIMIT:
             _feed()
         checks, letters = [], 0

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     Row,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import aliased
 
 from worker.db.members import hold_named
 from worker.db.models import Credential, ImportJob, JobStep, PhoneNumber
@@ -52,6 +55,12 @@ from worker.domain.errors import (
 from worker.domain.job import OPEN, PLANS, JobKind, JobState, StepName, StepState
 from worker.domain.values import NumberStatus, format_id
 from worker.settings import ORGANIZATION_CONCURRENCY
+
+#: From when a message is taken until its job is claimed; two messages may change places in it.
+_TAKING: Final = timedelta(seconds=2)
+#: Made once: a statement with an alias of its own would be compiled anew each time.
+_WORKING: Final = aliased(ImportJob, name="working")
+
 
 def job_row(job: NewJob) -> dict[str, Any]:
     """Returns what a new job's row holds, but for when it starts: held, unless that is said."""
@@ -478,17 +487,32 @@ class JobRepository:
 
     # The sweep
 
-    def take_due(self, *, limit: int, queue_is_short: bool) -> list[UUID]:
+    def take_due(
+        self, *, limit: int, queue_is_short: bool, backlog_is_short: bool | None = None
+    ) -> list[UUID]:
         """Takes jobs that somebody should have moved on by now, for their message to be sent again.
 
-        While the broker's queue is long, a job whose message was sent is probably waiting in it:
-        then only those are taken that were never sent or whose worker died. Many sweeps may run at
-        the same time; each takes others.
+        While its queue in the broker is long, a job's message probably waits in it. Then only those
+        are taken that were never sent, whose worker died, or that were overtaken: somebody works on
+        a job that was sent to the same queue later, so theirs is no longer in it. Many sweeps may
+        run at the same time; each takes others.
         """
-        due = select(ImportJob.id).where(ImportJob.due_at <= NOW)
-        if not queue_is_short:
-            due = due.where(or_(ImportJob.sent_at.is_(None), ImportJob.lease_until.is_not(None)))
-        due = due.order_by(ImportJob.due_at).limit(limit).with_for_update(skip_locked=True)
+        if backlog_is_short is None:
+            backlog_is_short = queue_is_short
+        lost: list[ColumnElement[bool]] = [
+            ImportJob.sent_at.is_(None),
+            ImportJob.lease_until.is_not(None),
+        ]
+        for backlog, short in ((False, queue_is_short), (True, backlog_is_short)):
+            own = ImportJob.backlog.is_(backlog)
+            lost.append(own if short else own & self._is_overtaken(backlog=backlog))
+        due = (
+            select(ImportJob.id)
+            .where(ImportJob.due_at <= NOW, or_(*lost))
+            .order_by(ImportJob.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
         with self._engine.begin() as connection:
             rows = connection.execute(
                 update(ImportJob)
@@ -497,6 +521,20 @@ class JobRepository:
                 .returning(ImportJob.id)
             )
             return list(rows.scalars())
+
+    def _is_overtaken(self, *, backlog: bool) -> ColumnElement[bool]:
+        """Whether a message that was sent later has been taken from the same queue."""
+        newest_taken = (
+            select(func.max(_WORKING.sent_at))
+            .where(
+                _WORKING.due_at.is_not(None),
+                _WORKING.lease_until > NOW,
+                _WORKING.backlog.is_(backlog),
+            )
+            .scalar_subquery()
+        )
+        sent_at = ImportJob.due_at - timedelta(seconds=self._resend_after)
+        return sent_at < newest_taken - _TAKING
 
 
 def _hold_named(connection: Connection, job: NewJob | JobRecord) -> None:

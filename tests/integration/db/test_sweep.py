@@ -63,3 +63,29 @@ def test_many_sweeps_at_once_take_each_job_once(bench: Bench, at_once: AtOnce) -
     assert len(flat) == len(set(flat))
     rest = bench.jobs.take_due(limit=100, queue_is_short=True)
     assert sorted(flat + rest) == sorted(ids)
+
+
+def test_a_message_that_was_overtaken_is_lost_however_long_the_queue_is(bench: Bench) -> None:
+    waits, taken = bench.submit("+14155550101"), bench.submit("+14155550102")
+    bench.make_due(waits)
+    assert bench.jobs.take_due(limit=10, queue_is_short=False) == []
+
+    # Somebody works on a job that was sent long after it, to the same queue.
+    bench.begin(taken, FIRST)
+    bench.sql("UPDATE import_jobs SET sent_at = now() + interval '9 s' WHERE id = :id", id=taken)
+    bench.sql("UPDATE import_jobs SET backlog = true WHERE id = :id", id=taken)
+    assert bench.jobs.take_due(limit=10, queue_is_short=False) == [], "in the other queue"
+    bench.sql("UPDATE import_jobs SET backlog = false WHERE id = :id", id=taken)
+    assert bench.jobs.take_due(limit=10, queue_is_short=False) == [waits]
+
+
+def test_each_queue_is_judged_by_its_own_length(bench: Bench) -> None:
+    alone, beside = bench.submit("+14155550101"), bench.submit("+14155550102")
+    bench.sql("UPDATE import_jobs SET backlog = true WHERE id = :id", id=beside)
+    for job_id in (alone, beside):
+        bench.make_due(job_id)
+
+    taken = bench.jobs.take_due(limit=9, queue_is_short=True, backlog_is_short=False)
+    assert taken == [alone]
+    taken = bench.jobs.take_due(limit=9, queue_is_short=False, backlog_is_short=True)
+    assert taken == [beside]
