@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test contract check lint types architecture bench lock clean
+.PHONY: help demo up test contract check lint types architecture bench overload lock clean
 
 help: ## Lists the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ check: lint types architecture test ## Everything that must hold before a merge:
 
 bench: $(VENV)/.dev ## Measures one import alone on an idle stack, and how much of it is outside calls
 	@$(BIN)/python -m tests.bench
+
+overload: $(VENV)/.dev ## Floods an idle stack with 2,000 imports and measures who waits for whom; ARGS="--jobs 20000"
+	@$(BIN)/python -m tests.bench.overload $(ARGS)
 
 lock: $(VENV)/.dev ## Resolves the pinned versions again
 	@$(BIN)/python -m pip install --quiet uv
