@@ -187,14 +187,12 @@ class _Leg:
         step = _STEPS[self.name]
         if self.undo:
             return guard.undo(step, job_id)
-        # A worker that shuts down ends the step at hand; the next is for another worker.
-        may_go_on = then is not None and not then.undo
-        return guard.run(
-            step,
-            job_id,
-            held=held,
-            then=lambda: _STEPS[then.name] if may_go_on and then and not is_stopping() else None,
-        )
+
+        def following() -> Step | None:
+            # A worker that shuts down ends the step at hand; the next is for another worker.
+            return None if then is None or is_stopping() else _STEPS[then.name]
+
+        return guard.run(step, job_id, held=held, then=following)
 
 
 def _legs(job: JobRecord | None) -> list[_Leg]:
