@@ -51,6 +51,8 @@ class Fate(Enum):
 #: Fates of a write that leave it open whether it was applied.
 UNKNOWN: Final = frozenset({Fate.ANSWER_LOST, Fate.REQUEST_LOST, Fate.LANDS_LATE})
 
+#: Fates of a write of which its worker cannot tell what became of it.
+LOSING: Final = (Fate.LANDS_LATE, Fate.ANSWER_LOST, Fate.DIES_LANDS_LATE)
 #: Fates that a worker does not survive.
 DEADLY: Final = (Fate.DIES, Fate.DIES_LANDS_LATE)
 
@@ -90,6 +92,11 @@ class Worker:
         #: The claim under which it waits, and before what.
         self.claim: Claim | None = None
         self.gate = ""
+
+    @property
+    def is_to_write(self) -> bool:
+        """Whether the call before which it waits changes something outside."""
+        return self.gate.split()[0] in ("make", "point", "change", "delete")
 
     def start(self) -> None:
         """Lets it run to its first gate, or to its end."""

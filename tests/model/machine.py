@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from uuid_utils.compat import uuid7
 
-from tests.model.hands import DEADLY, Clock, Fate, Worker
+from tests.model.hands import DEADLY, LOSING, Clock, Fate, Worker
 from tests.model.judge import Judge
 from tests.model.outside import KINDS, PARTS, Outside
 from tests.model.stage import NUMBERS, Stage
@@ -31,6 +31,7 @@ from worker.domain.errors import (
     NotFound,
     NumberAlreadyImported,
     NumberBusy,
+    TrunklineError,
 )
 from worker.domain.job import CHANGES, PLANS, JobKind, JobState, StepName
 from worker.domain.spec import ImportSpec
@@ -251,10 +252,36 @@ class Model(RuleBasedStateMachine):
                 if worker is not None:
                     self._go_on(worker, gates, fate)
                 self.pass_time(90)
-                self.outside.land(self.clock.monotonic())
-                self._send(message.job_id)
-                worker = self._start(self.messages.pop(), 1, hops=False) if self.messages else None
+                worker = self._start_job(message.job_id)
                 gates = 0 if message.undo else 1
+
+    @rule(
+        place=places,
+        writes=st.integers(0, 6),
+        fate=st.sampled_from(LOSING),
+        twice=st.booleans(),
+        then=st.sampled_from(["cancel", "retry", "wait"]),
+    )
+    def lose_a_write(self, place: int, writes: int, fate: Fate, then: str, *, twice: bool) -> None:
+        """Loses what became of a write, and lets somebody want the job to go on at once."""
+        self._some_message()
+        for message in _one(self.messages, place):
+            self.messages.remove(message)
+            job_id = message.job_id
+            if twice:
+                self._to_write(self._start(message, 0, hops=False), writes, Fate.REQUEST_LOST)
+                self.pass_time(90)
+                self._to_write(self._start_job(job_id), 0, fate)
+            else:
+                self._to_write(self._start(message, 0, hops=False), writes, fate)
+            with suppress(TrunklineError):
+                if then == "cancel":
+                    self.stage.runtime.jobs.cancel(job_id)
+                elif then == "retry":
+                    self.stage.runtime.jobs.retry(job_id)
+            worker = self._start_job(job_id)
+            if worker is not None:
+                self._go_on(worker, 1000, Fate.ANSWERED)
 
     @rule(place=places)
     def lapse(self, place: int) -> None:
@@ -509,6 +536,23 @@ class Model(RuleBasedStateMachine):
             return None
         self.workers.append(worker)
         return worker
+
+    def _start_job(self, job_id: UUID) -> Worker | None:
+        """Sends a job's message and delivers it at once; None if nobody comes to work on it."""
+        before = len(self.messages)
+        self._send(job_id)
+        if len(self.messages) == before:
+            return None
+        return self._start(self.messages.pop(), 1, hops=False)
+
+    def _to_write(self, worker: Worker | None, writes: int, fate: Fate) -> None:
+        """Lets a worker do some writes, and the next one as fate will have it."""
+        while worker is not None and not worker.ended:
+            last = worker.is_to_write and writes == 0
+            writes -= worker.is_to_write
+            self._go_on(worker, 0, fate if last else Fate.ANSWERED)
+            if last:
+                return
 
     def _go_on(self, worker: Worker, gates: int, fate: Fate) -> None:
         """Lets a worker pass some gates, and the next one as fate will have it."""
