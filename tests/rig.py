@@ -257,6 +257,8 @@ class Rig:
             **self.stack.environment,
             "TRUNKLINE_LEASE_SECONDS": "300",
             "TRUNKLINE_HEARTBEAT_SECONDS": "60",
+            # A hundred jobs that begin at once are no reason to try a call again.
+            "TRUNKLINE_CONNECT_TIMEOUT_SECONDS": "20",
             # It has a thread for every job, so that no message waits long enough to be lost.
             "TRUNKLINE_RESEND_AFTER_SECONDS": "10",
             "TRUNKLINE_READ_TIMEOUT_SECONDS": "120",

@@ -27,9 +27,9 @@ class Row:
     """One failure."""
 
     id: str
-    #: The sandbox's action and its settings.
+    #: The sandbox's action and its settings; what depends on the time is made when it is asked for.
     action: str
-    rest: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     expected: type[TrunklineError]
     #: Lowest and highest wait that is passed on; None for none.
     wait: tuple[float, float] | None = None
@@ -37,6 +37,11 @@ class Row:
     unknown: bool = False
     #: Whether a read tries again at once.
     short: bool = False
+
+    @property
+    def rest(self) -> dict[str, Any]:
+        """The settings of the sandbox's action, as of now."""
+        return {name: one() if callable(one) else one for name, one in self.settings.items()}
 
 
 def _status(
@@ -53,7 +58,7 @@ def _status(
     return Row(
         id=name or str(status),
         action="status",
-        rest={"status": status, **asked, **rest},
+        settings={"status": status, **asked, **rest},
         expected=expected,
         wait=wait,
         unknown=unknown,
@@ -65,14 +70,16 @@ def _broken(action: str, *, name: str = "", **rest: object) -> Row:
     return Row(
         id=name or action,
         action=action,
-        rest=rest,
+        settings=rest,
         expected=ProviderUnavailable,
         unknown=True,
         short=True,
     )
 
 
-_IN_A_MINUTE: Final = format_datetime(datetime.now(UTC) + timedelta(minutes=1), usegmt=True)
+def _in_a_minute() -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(minutes=1), usegmt=True)
+
 
 #: 404 is not here: what it means depends on what was asked for.
 ROWS: Final = (
@@ -88,7 +95,7 @@ ROWS: Final = (
     _status(409, PermanentError),
     _status(429, ProviderRateLimited),
     _status(429, ProviderRateLimited, name="429_seconds", header=7, wait=(7, 7)),
-    _status(429, ProviderRateLimited, name="429_date", header=_IN_A_MINUTE, wait=(1, 60)),
+    _status(429, ProviderRateLimited, name="429_date", header=_in_a_minute, wait=(1, 60)),
     _status(429, ProviderRateLimited, name="429_absurd", header=10**9, wait=(60, 3600)),
     _status(429, ProviderRateLimited, name="429_nonsense", header="soon"),
     _status(500, ProviderUnavailable, unknown=True),
