@@ -283,13 +283,22 @@ class Model(RuleBasedStateMachine):
             if worker is not None:
                 self._go_on(worker, 1000, Fate.ANSWERED)
 
-    @rule(place=places)
-    def lapse(self, place: int) -> None:
-        """Lets a worker stand still until its lease is over and others find its job."""
+    @rule(place=places, overtaken=st.booleans(), again=st.booleans())
+    def stand_still(self, place: int, *, overtaken: bool, again: bool) -> None:
+        """Lets a worker stand still until its lease is over and others have done its work."""
         if not self.workers:
-            self.work(place, 0, place, Fate.DIES)
-        self.pass_time(90)
-        self.sweep(limit=5, queue_is_short=False)
+            self.work(place, 0, place % 32, Fate.ANSWERED)
+        for worker in _one(self.workers, place):
+            assert worker.claim is not None
+            job_id = worker.claim.job.id
+            self.pass_time(90)
+            self.sweep(limit=5, queue_is_short=False)
+            for _ in range(overtaken + again):
+                successor = self._start_job(job_id)
+                if successor is not None:
+                    self._go_on(successor, 1000, Fate.ANSWERED)
+                with suppress(TrunklineError):
+                    self.stage.runtime.jobs.retry(job_id)
 
     @rule(place=places, process=st.integers(0, 1), hops=st.booleans())
     def deliver_twice(self, place: int, process: int, *, hops: bool) -> None:
@@ -360,12 +369,7 @@ class Model(RuleBasedStateMachine):
     def _tire(self, place: int) -> None:
         """Makes a job's undo one that has failed many times before."""
         for job_id in _one(self.jobs, place):
-            self.stage.observer.execute(
-                "UPDATE job_steps SET undo_attempts = greatest(undo_attempts, %s) "
-                "FROM import_jobs WHERE import_jobs.id = job_id AND import_jobs.step = "
-                "job_steps.step AND import_jobs.state = 'undoing' AND job_id = %s",
-                [UNDO.attempts - 1, job_id],
-            )
+            self.stage.tire(job_id, undo_attempts=UNDO.attempts - 1)
 
     def _some_message(self) -> None:
         """If there is nothing to deliver, lets the sweep find something."""

@@ -96,6 +96,17 @@ class Stage:
         with self.observer.transaction():
             self.observer.execute("; ".join(statements).encode())
 
+    def tire(self, job_id: UUID, *, undo_attempts: int) -> None:
+        """Makes the undo at which a job is one that has been tried so often."""
+        with self.observer.transaction():
+            self.observer.execute("SET LOCAL session_replication_role = replica")
+            self.observer.execute(
+                "UPDATE job_steps SET undo_attempts = greatest(undo_attempts, %s) "
+                "FROM import_jobs WHERE import_jobs.id = job_id AND import_jobs.step = "
+                "job_steps.step AND import_jobs.state = 'undoing' AND job_id = %s",
+                [undo_attempts, job_id],
+            )
+
     def new_job(self, place: int, *, organization: int, asserted: bool, **values: Any) -> NewJob:
         """Returns an import of one of the numbers."""
         organization_id, credential_id = list(self.organizations.items())[organization]

@@ -24,7 +24,7 @@ from tests.model.stage import TIMES, Stage, built
 from worker.domain import job
 from worker.steps import _guard, _leases
 
-_EXAMPLES = 15
+_EXAMPLES = 12
 _RULES = 50
 
 
