@@ -130,31 +130,39 @@ def backlog(site: Site, engine: Engine, load: Load) -> dict[str, float]:
 
     The clock starts when the workers hold as many calls as they may, and ends with the last job.
     """
-    servers = {"broker": site.stack.redis.pid, "database": site.stack.postgres.pid}
     with site.trial(engine, threads=load.threads) as trial:
         took = trial.submit(load.jobs)
         site.vendor.close_gate()
         trial.start()
         trial.wait_full(min(load.in_flight, load.jobs))
-        pids = {"worker": trial.pids, **{one: [pid] for one, pid in servers.items() if pid}}
-        before = {part: cpu_seconds(pids[part]) for part in pids}
         started = time.time()
-        site.vendor.open_gate(delay=load.delay_ms / 1000)
-        trial.wait_done(load.jobs, seconds=_DONE_SECONDS)
-        used = {part: cpu_seconds(pids[part]) - before[part] for part in pids}
+
+        def drain() -> None:
+            site.vendor.open_gate(delay=load.delay_ms / 1000)
+            trial.wait_done(load.jobs, seconds=_DONE_SECONDS)
+
+        used = _use(site, trial, drain)
         resident, proportional = memory_mb(trial.worker_pids)
         told = site.vendor.told()
-        ms = 1000 / load.jobs
         return {
             "jobs_per_second": load.jobs / (trial.last_end() - started),
-            "cpu_ms": sum(used.values()) * ms,
-            **{f"cpu_{part}_ms": used[part] * ms for part in used},
+            "cpu_ms": sum(used.values()) / load.jobs,
+            **{f"cpu_{part}_ms": ms / load.jobs for part, ms in used.items()},
             "most_in_flight": told["most_in_flight"],
             "repeated_calls": told["calls"] - told["distinct"],
             "resident_mb": resident,
             "proportional_mb": proportional,
             **submits(took),
         }
+
+
+def _use(site: Site, trial: Trial, work: Callable[[], None]) -> dict[str, float]:
+    """Returns what CPU time each part uses while something is done, in milliseconds."""
+    servers = {"broker": site.stack.redis.pid, "database": site.stack.postgres.pid}
+    pids = {"worker": trial.pids, **{part: [pid] for part, pid in servers.items() if pid}}
+    before = {part: cpu_seconds(pids[part]) for part in pids}
+    work()
+    return {part: (cpu_seconds(pids[part]) - before[part]) * 1000 for part in pids}
 
 
 def submits(took: Sequence[float]) -> dict[str, float]:
@@ -178,13 +186,13 @@ def alone(site: Site, engine: Engine, size: Size) -> dict[str, float]:
         trial.wait_done(count, seconds=_DONE_SECONDS)
         # The producer's first one pays for its connections.
         times = trial.latest(size.alone - 1)
-        everybody = [*trial.pids, *(pid for pid in (stack.redis.pid, stack.postgres.pid) if pid)]
         time.sleep(1.0)
-        before = cpu_seconds(everybody)
-        time.sleep(size.idle_seconds)
-        idle = (cpu_seconds(everybody) - before) / size.idle_seconds * 1000
+        idle = _use(site, trial, lambda: time.sleep(size.idle_seconds))
 
         listening = Listening(trial.url, stack.redis.url, stack.logs_dir / "postgres.log")
+        listening.start()
+        time.sleep(size.idle_seconds)
+        silence = listening.stop()
         listening.start()
         trial.submit(size.counted)
         trial.wait_done(count + size.counted, seconds=_DONE_SECONDS)
@@ -192,11 +200,10 @@ def alone(site: Site, engine: Engine, size: Size) -> dict[str, float]:
         found = {
             "alone_p50_ms": percentile(times, 0.5),
             "alone_p90_ms": percentile(times, 0.9),
-            "idle_cpu_ms_per_second": idle,
-            "statements": talk.statements / size.counted,
-            "transactions": talk.transactions / size.counted,
-            "messages": talk.messages / size.counted,
-            "broker_commands": talk.broker_commands / size.counted,
+            **talk.a_job(size.counted, idle=silence),
+            "idle_cpu_ms": sum(idle.values()) / size.idle_seconds,
+            **{f"idle_{part}_ms": used / size.idle_seconds for part, used in idle.items()},
+            "idle_statements": silence.a_second()["statements"],
         }
         if engine.name == "trunkline":
             trial.stop()

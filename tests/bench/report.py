@@ -50,7 +50,11 @@ _ALONE: Final = {
     "transactions": ("transactions", 1),
     "messages": ("messages", 1),
     "broker_commands": ("Redis commands", 1),
-    "idle_cpu_ms_per_second": ("idle CPU ms/s", 1),
+    "idle_cpu_ms": ("idle: CPU ms/s", 1),
+    "idle_worker_ms": ("worker", 1),
+    "idle_broker_ms": ("broker", 1),
+    "idle_database_ms": ("database", 1),
+    "idle_statements": ("statements/s", 1),
 }
 #: Of these the multiple of the floor is told, too.
 _TOLD_AS_RATIO: Final = {"jobs_per_second", "cpu_ms", "alone_p50_ms"}
@@ -99,6 +103,7 @@ def as_json(engines: EngineTable, imports: ImportTable | None) -> dict[str, Any]
                 "calls": row.calls,
                 "path": row.path,
                 "times_path": round(row.ratio, 3),
+                "path_calls": list(row.chain),
                 "0 ms": {figure: spread.to_json() for figure, spread in row.fast.items()},
                 f"{SLOW_MS} ms": {figure: one.to_json() for figure, one in row.slow.items()},
             }

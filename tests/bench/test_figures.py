@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.bench.figures import Spread, Worse, not_measured, percentile, ratios, spreads, worse
-from tests.bench.import_table import row
-from tests.bench.usage import count_statements
+from tests.bench.import_table import longest_chain
+from tests.bench.usage import Talk, count_statements
 
 
 def test_a_spread_is_the_median_between_the_least_and_the_most() -> None:
@@ -77,11 +77,33 @@ def test_statements_and_transactions_are_told_from_postgres_log() -> None:
     assert count_statements(log.splitlines()) == (5, 4)
 
 
-def test_the_path_is_told_from_how_much_longer_slow_calls_take() -> None:
-    fast = {"total": 100.0, "calls": 12.0}
-    slow = {"total": 1560.0, "calls": 12.0}
+def call(name: str, at_ms: int, *, took_ms: float) -> dict[str, object]:
+    time = f"2026-01-01T00:00:00.{at_ms:03}000+00:00"
+    return {"time": time, "duration_ms": took_ms, "vendor": "v", "operation": name}
 
-    found = row([fast], [slow])
 
-    assert (found.calls, found.path) == (12, 7)
-    assert found.ratio == pytest.approx(1560 / 1400)
+def test_the_path_is_the_longest_row_of_calls_one_after_the_other() -> None:
+    entries = [
+        call("a", 0, took_ms=100.0),
+        # These three are side by side; the first is the only one that is waited for by others.
+        call("b", 110, took_ms=100.0),
+        call("c", 112, took_ms=300.0),
+        call("d", 113, took_ms=300.0),
+        call("e", 205, took_ms=100.0),
+        call("f", 420, took_ms=100.0),
+    ]
+
+    assert longest_chain(entries) == ("v a", "v b", "v e", "v f")
+    assert longest_chain([]) == ()
+
+
+def test_what_is_said_when_there_is_nothing_to_do_is_no_part_of_a_job() -> None:
+    idle = Talk(seconds=10.0, statements=100, transactions=50, messages=20, broker_commands=0)
+    busy = Talk(seconds=2.0, statements=320, transactions=210, messages=14, broker_commands=30)
+
+    assert busy.a_job(10, idle=idle) == {
+        "statements": 30.0,
+        "transactions": 20.0,
+        "messages": 1.0,
+        "broker_commands": 3.0,
+    }

@@ -20,7 +20,9 @@ _STATEMENT: Final = re.compile(r"\[(\d+)\] LOG:  (?:statement|execute [^:]+): (.
 _BEGIN: Final = re.compile(r"(?i)(begin|start transaction)\b")
 _END: Final = re.compile(r"(?i)(commit|rollback|end|abort)\b(?! to)")
 #: Statements that are part of a transaction's frame, not of its work.
-_FRAME: Final = re.compile(r"(?i)(begin|start transaction|commit|rollback|end|abort|savepoint)\b")
+_FRAME: Final = re.compile(
+    r"(?i)(begin|start transaction|commit|rollback|end|abort|savepoint|release)\b"
+)
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -56,14 +58,30 @@ def _trees(pids: Iterable[int]) -> list[psutil.Process]:
 
 @dataclass(frozen=True, kw_only=True)
 class Talk:
-    """What was said to the servers."""
+    """What was said to the servers, in how many seconds."""
 
+    seconds: float
     #: Statements that do something, without those that begin and end a transaction.
     statements: int
     transactions: int
     #: Messages that were put into a queue of Redis.
     messages: int
     broker_commands: int
+
+    def a_second(self) -> dict[str, float]:
+        """Returns how much of each was said in a second."""
+        return {name: getattr(self, name) / self.seconds for name in _COUNTS}
+
+    def a_job(self, jobs: int, *, idle: Talk) -> dict[str, float]:
+        """Returns how much of each a job needed, without what is said when there is none."""
+        said = idle.a_second()
+        return {
+            name: max(0.0, getattr(self, name) - said[name] * self.seconds) / jobs
+            for name in _COUNTS
+        }
+
+
+_COUNTS: Final = ("statements", "transactions", "messages", "broker_commands")
 
 
 class Listening:
@@ -74,13 +92,16 @@ class Listening:
         self._broker = redis.Redis.from_url(broker_url)
         self._log_file = log_file
         self._offset = 0
+        self._started = 0.0
 
     def start(self) -> None:
         self._log("all")
         self._offset = self._log_file.stat().st_size
         self._broker.config_resetstat()
+        self._started = time.monotonic()
 
     def stop(self) -> Talk:
+        seconds = time.monotonic() - self._started
         calls = self._broker.info("commandstats")
         self._log("none")
         with self._log_file.open(errors="replace") as log:
@@ -88,6 +109,7 @@ class Listening:
             statements, transactions = count_statements(log)
         commands = {name.removeprefix("cmdstat_"): one["calls"] for name, one in calls.items()}
         return Talk(
+            seconds=seconds,
             statements=statements,
             transactions=transactions,
             messages=commands.get("lpush", 0) + commands.get("rpush", 0),
