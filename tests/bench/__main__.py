@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -45,26 +46,28 @@ def main() -> int:
     found = report.compared(engines, imports)
     is_whole = options.only is None and not quick
     if options.accept:
-        return _accept(found, is_whole=is_whole)
-    return _judge(report.exact(found) if quick else found, is_whole=is_whole)
+        return accept(found, ACCEPTED, is_whole=is_whole)
+    return judge(report.exact(found) if quick else found, ACCEPTED, is_whole=is_whole)
 
 
-def _accept(found: dict[str, float], *, is_whole: bool) -> int:
+def accept(found: Mapping[str, float], file: Path, *, is_whole: bool) -> int:
+    """Writes down what the next runs are held against; returns the exit code."""
     if not is_whole:
         sys.stderr.write("Only a whole run can be accepted: without BENCH=quick and --only.\n")
         return 2
-    ACCEPTED.write_text(json.dumps(dict(sorted(found.items())), indent=2) + "\n")
-    sys.stdout.write(f"Accepted: {len(found)} figures, in {ACCEPTED.name}.\n")
+    file.write_text(json.dumps(dict(sorted(found.items())), indent=2) + "\n")
+    sys.stdout.write(f"Accepted: {len(found)} figures, in {file.name}.\n")
     return 0
 
 
-def _judge(found: dict[str, float], *, is_whole: bool) -> int:
-    if not ACCEPTED.exists():
+def judge(found: Mapping[str, float], file: Path, *, is_whole: bool) -> int:
+    """Names what got worse; returns the exit code."""
+    if not file.exists():
         sys.stdout.write(
             "Nothing was accepted yet (make bench ACCEPT=1), so nothing is compared.\n"
         )
         return 0
-    accepted: dict[str, float] = json.loads(ACCEPTED.read_text())
+    accepted: dict[str, float] = json.loads(file.read_text())
     bad = worse(found, accepted)
     for one in bad:
         sys.stdout.write(f"worse: {one}\n")

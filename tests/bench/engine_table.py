@@ -13,7 +13,7 @@ from typing import Final
 from tests.bench.engines import ABSENT, ENGINES, Engine
 from tests.bench.figures import Spread, percentile, spreads
 from tests.bench.site import PROCESSES, Failed, Site, Trial
-from tests.bench.usage import Listening, cpu_seconds, memory_mb
+from tests.bench.usage import Listener, cpu_seconds, memory_mb
 
 #: Between two jobs that are measured alone, and before the idle time.
 GAP_SECONDS: Final = 0.25
@@ -189,14 +189,13 @@ def alone(site: Site, engine: Engine, size: Size) -> dict[str, float]:
         time.sleep(1.0)
         idle = _use(site, trial, lambda: time.sleep(size.idle_seconds))
 
-        listening = Listening(trial.url, stack.redis.url, stack.logs_dir / "postgres.log")
-        listening.start()
-        time.sleep(size.idle_seconds)
-        silence = listening.stop()
-        listening.start()
-        trial.submit(size.counted)
-        trial.wait_done(count + size.counted, seconds=_DONE_SECONDS)
-        talk = listening.stop()
+        def burst() -> None:
+            trial.submit(size.counted)
+            trial.wait_done(count + size.counted, seconds=_DONE_SECONDS)
+
+        listener = Listener(trial.url, stack.redis.url, stack.logs_dir / "postgres.log")
+        silence = listener.during(lambda: time.sleep(size.idle_seconds))
+        talk = listener.during(burst)
         found = {
             "alone_p50_ms": percentile(times, 0.5),
             "alone_p90_ms": percentile(times, 0.9),

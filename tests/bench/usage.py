@@ -6,7 +6,7 @@ import contextlib
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -84,29 +84,31 @@ class Talk:
 _COUNTS: Final = ("statements", "transactions", "messages", "broker_commands")
 
 
-class Listening:
-    """Counts what is said to Postgres and Redis between its start and its stop."""
+class Listener:
+    """Counts what is said to Postgres and Redis while something is done."""
 
     def __init__(self, database_url: str, broker_url: str, log_file: Path) -> None:
         self._database_url = database_url
         self._broker = redis.Redis.from_url(broker_url)
         self._log_file = log_file
-        self._offset = 0
-        self._started = 0.0
 
-    def start(self) -> None:
+    def during(self, work: Callable[[], None]) -> Talk:
+        """Does it and returns what was said meanwhile."""
         self._log("all")
-        self._offset = self._log_file.stat().st_size
-        self._broker.config_resetstat()
-        self._started = time.monotonic()
-
-    def stop(self) -> Talk:
-        seconds = time.monotonic() - self._started
-        calls = self._broker.info("commandstats")
-        self._log("none")
-        with self._log_file.open(errors="replace") as log:
-            log.seek(self._offset)
-            statements, transactions = count_statements(log)
+        try:
+            offset = self._log_file.stat().st_size
+            self._broker.config_resetstat()
+            started = time.monotonic()
+            work()
+            seconds = time.monotonic() - started
+            calls = self._broker.info("commandstats")
+            end = self._log_file.stat().st_size
+        finally:
+            self._log("none")
+        with self._log_file.open("rb") as log:
+            log.seek(offset)
+            said = log.read(end - offset).decode(errors="replace")
+        statements, transactions = count_statements(said.splitlines())
         commands = {name.removeprefix("cmdstat_"): one["calls"] for name, one in calls.items()}
         return Talk(
             seconds=seconds,
