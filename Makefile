@@ -47,8 +47,13 @@ architecture: $(VENV)/.dev ## Checks that imports point downwards
 
 check: lint types architecture test ## Everything that must hold before a merge: what CI runs
 
-bench: $(VENV)/.dev ## Measures one import alone on an idle stack, and how much of it is outside calls
-	@$(BIN)/python -m tests.bench
+# The engines beside which Trunkline is measured. Where they cannot be installed the bench says so.
+$(VENV)/.bench: deploy/requirements-bench.lock $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-bench.lock && touch $@ || echo "The other engines could not be installed: measuring without them"
+
+bench: $(VENV)/.dev ## Measures Trunkline beside other engines, and real imports; BENCH=quick, JSON=file, ACCEPT=1
+	@$(MAKE) --no-print-directory $(VENV)/.bench
+	@$(BIN)/python -m tests.bench $(if $(JSON),--json $(JSON)) $(if $(ACCEPT),--accept)
 
 chaos: $(VENV)/.dev ## Hurts everything under hundreds of imports and judges what is left; CHAOS=minute, CHAOS_SEED=7
 	@$(BIN)/python -m tests.chaos
@@ -63,6 +68,7 @@ lock: $(VENV)/.dev ## Resolves the pinned versions again
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra local pyproject.toml -o deploy/requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra local --extra dev pyproject.toml -o deploy/requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra bench pyproject.toml -c deploy/requirements-dev.lock -o deploy/requirements-bench.lock
 
 audit: ## Asks PyPI for known vulnerabilities of the pinned versions; needs a network, no part of check
 	@test -x $(VENV)/audit/bin/python || $(PYTHON) -m venv $(VENV)/audit

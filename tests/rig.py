@@ -279,13 +279,17 @@ def _has(thing: Mapping[str, Any], customer: Customer) -> bool:
 
 @contextmanager
 def running(
-    *, without: Iterable[str] = (), env: Mapping[str, str] = FAST, **stack: Any
+    *,
+    without: Iterable[str] = (),
+    env: Mapping[str, str] = FAST,
+    fsync: bool = False,
+    **stack: Any,
 ) -> Iterator[Rig]:
     """Starts a stack in a directory of its own and stops it."""
     with (
         tempfile.TemporaryDirectory(prefix="trunkline-", ignore_cleanup_errors=True) as directory,
         Stack(
-            Path(directory), without={*without}, env_overrides=env, fsync=False, **stack
+            Path(directory), without={*without}, env_overrides=env, fsync=fsync, **stack
         ) as started,
     ):
         rig = Rig(started, started.bootstrap("Acme")["api_key"])

@@ -10,7 +10,7 @@ carries one job id and returns nothing; the row decides.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -150,24 +150,35 @@ def _end(task: Any) -> None:  # noqa: ANN401 -- a Celery task
     task.request.chain = None
 
 
-def _make(step: Step) -> tuple[Any, Any]:
+#: Name → what does a step's work.
+_STEPS: Final = {step.name: step for step in STEPS}
+
+
+def work_with(steps: Iterable[Step]) -> None:
+    """Lets other steps do the work of the pipeline's, under their names; before any job is taken.
+
+    For measurements of everything around a step: the guard, the rows, the broker, the worker.
+    """
+    _STEPS.update({step.name: step for step in steps})
+
+
+def _make(name: StepName) -> tuple[Any, Any]:
     # How often is the step's policy to say; Celery itself would give up after three retries.
     options: dict[str, Any] = {"bind": True, "throws": (TrunklineError,), "max_retries": None}
 
-    @app.task(name=f"imports.{step.name}", **options)
+    @app.task(name=f"imports.{name}", **options)
     def run(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
-        _obey(self, _worker()[1].run(step, _uuid(import_id)), import_id)
+        _obey(self, _worker()[1].run(_STEPS[name], _uuid(import_id)), import_id)
 
-    @app.task(name=f"imports.{step.name}.undo", **options)
+    @app.task(name=f"imports.{name}.undo", **options)
     def undo(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
-        _obey(self, _worker()[1].undo(step, _uuid(import_id)), import_id)
+        _obey(self, _worker()[1].undo(_STEPS[name], _uuid(import_id)), import_id)
 
     return run, undo
 
 
 #: Step → its task and its undo's task.
-TASKS: Final = {step.name: _make(step) for step in STEPS}
-_STEPS: Final = {step.name: step for step in STEPS}
+TASKS: Final = {name: _make(name) for name in _STEPS}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 HTTP_OK: Final = 200
 START_SECONDS: Final = 40.0
-_CELERY: Final = ("celery", "-A", "worker.celery_app")
+#: Where Celery's object and its tasks are.
+APP: Final = "worker.celery_app"
+_CELERY: Final = ("celery", "-A", APP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ def api(around: Surroundings, url: str) -> Service:
     )
 
 
-def worker(around: Surroundings, name: str, concurrency: int) -> Service:
+def worker(around: Surroundings, name: str, concurrency: int, *, app: str = APP) -> Service:
     """A Celery worker; ready when it consumes."""
     # Threads: the work waits for vendors, and a prefork child per import would cost gigabytes.
     pool = ["-P", "threads", "--concurrency", str(concurrency)]
@@ -67,7 +69,7 @@ def worker(around: Surroundings, name: str, concurrency: int) -> Service:
     return _service(
         around,
         name,
-        [*_CELERY, "worker", *pool, "-E", "-n", f"{name}@%h", *quiet],
+        ["celery", "-A", app, "worker", *pool, "-E", "-n", f"{name}@%h", *quiet],
         ready=lambda: worker_answers(around.broker_url, worker_node(name)),
         # By this the database knows which worker asks.
         extra_environment={"PGAPPNAME": name},

@@ -1,125 +1,83 @@
-"""Measures one import alone on an idle stack, and where its time goes: ``make bench``.
+"""Measures Trunkline beside other engines, and real imports: ``make bench``.
 
-The clock is Postgres' own, from the row's insert to its end. "in steps" is the time between a
-step's claim and its end, of which "at sandbox" is what the vendors' side took; the rest is SDKs,
-database and Python. "between steps" is the queue: messages, and claiming the next step. The longest
-path is the number of calls that wait for each other, told from a second run in which every call
-takes longer.
+The first table is the same job on every engine (`engine_table`), the second one is real imports
+against the sandbox (`import_table`). What got worse since the last accepted run by more than 15 %
+is named, as ratios to the floor of the same run: times of two machines, or of two days, say
+nothing. A short run (``BENCH=quick``) is held against what is no matter of time alone: statements,
+transactions, messages, calls. Ends with 1 if anything is worse.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import os
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
-import psutil
+from tests.bench import engine_table, import_table, report
+from tests.bench.figures import not_measured, worse
+from tests.bench.site import opened
 
-from tests.rig import Rig, running
-from tests.vendors import VENDORS, order_of
-
-#: A second run adds this to every call, to count those that wait for each other.
-SLOW_SECONDS = 0.1
-#: Between two imports, so that each one finds the stack idle.
-IDLE_SECONDS = 0.3
+ACCEPTED: Final = Path(__file__).parent / "accepted.json"
 
 
-def measure(rig: Rig, mode: str, *, delay: float = 0.0) -> dict[str, float]:
-    """Runs one import and returns its times in milliseconds, and its number of outside calls."""
-    customer = rig.customer(mode=mode)
-    if delay:
-        rig.control("faults", {"action": "delay", "seconds": delay, "times": None})
-    import_id = rig.submit(customer)["id"]
-    job = rig.wait([import_id])[import_id]
-    if delay:
-        rig.sandbox.delete("/_sandbox/faults")
-    if job["status"] != "active":
-        raise SystemExit(f"an import ended {job['status']}: {job['error']}")
-    ((total, in_steps),) = rig.sql(
-        f"""
-        SELECT extract(epoch FROM j.finished_at - j.created_at) * 1000,
-               sum(extract(epoch FROM s.finished_at - s.started_at)) * 1000
-        FROM import_jobs j JOIN job_steps s ON s.job_id = j.id
-        WHERE j.id = '{import_id.removeprefix("imp_")}' GROUP BY j.id
-        """  # noqa: S608 -- our own id
-    )
-    entries = rig.journal(import_id)
-    return {
-        "total": float(total),
-        "in_steps": float(in_steps),
-        "between_steps": float(total) - float(in_steps),
-        "at_sandbox": sum(entry["duration_ms"] for entry in entries),
-        "calls": len(entries),
-    }
-
-
-def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Returns minimum, median and maximum of every figure."""
-    return {
-        name: {
-            "min": round(min(row[name] for row in rows), 2),
-            "median": round(statistics.median(row[name] for row in rows), 2),
-            "max": round(max(row[name] for row in rows), 2),
-        }
-        for name in rows[0]
-    }
-
-
-def memory(rig: Rig) -> dict[str, float]:
-    """Returns the worker's resident memory in MB after ten imports at each provider in turn."""
-    pid = rig.stack.workers[0].pid
-    assert pid is not None
-    found = {"at_start": psutil.Process(pid).memory_info().rss / 2**20}
-    for vendor in VENDORS:
-        orders = [order_of(rig, vendor, "webhook") for _ in range(10)]
-        ids = [rig.api.post("/v1/imports", json=order.body).json()["id"] for order in orders]
-        ended = rig.wait(ids)
-        assert {job["status"] for job in ended.values()} == {"active"}, ended
-        found[f"after_{vendor.name}"] = psutil.Process(pid).memory_info().rss / 2**20
-    return {name: round(value, 1) for name, value in found.items()}
-
-
-def main() -> None:
-    """Prints a table, or JSON with --json."""
+def main() -> int:
+    """Prints the tables, or JSON with --json."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, help="writes all figures to this file, too")
+    parser.add_argument("--accept", action="store_true", help="the next run is held against this")
+    parser.add_argument("--only", choices=("engines", "imports"), help="one of the two tables")
     options = parser.parse_args()
-    found: dict[str, Any] = {}
-    with running(without={"flower"}, env={}) as rig:
-        used = memory(rig)
-        for mode in ("webhook", "sip_trunk"):
-            measure(rig, mode)  # the first one pays for imports and connections
-            rows = []
-            for _ in range(options.runs):
-                time.sleep(IDLE_SECONDS)
-                rows.append(measure(rig, mode))
-            found[mode] = summary(rows)
-            slow = measure(rig, mode, delay=SLOW_SECONDS)
-            path = (slow["total"] - found[mode]["total"]["median"]) / (SLOW_SECONDS * 1000)
-            found[mode]["longest_path_calls"] = round(path)
+    quick = os.environ.get("BENCH") == "quick"
+    engines = engine_table.EngineTable()
+    imports = None
+    if options.only != "imports":
+        with opened() as site:
+            size = engine_table.QUICK if quick else engine_table.FULL
+            engines = engine_table.measure(site, size)
+    if options.only != "engines":
+        imports = import_table.measure(import_table.QUICK if quick else import_table.FULL)
     if options.json:
-        found["worker_memory_mb"] = used
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
-        return
-    growth = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in used.items())
-    sys.stdout.write(f"\nworker memory (MB), ten imports at each provider in turn: {growth}\n")
-    for mode, figures in found.items():
-        calls, path = figures.pop("calls")["median"], figures.pop("longest_path_calls")
+        options.json.write_text(json.dumps(report.as_json(engines, imports), indent=2) + "\n")
+    sys.stdout.write(report.as_text(engines, imports) + "\n\n")
+    found = report.compared(engines, imports)
+    is_whole = options.only is None and not quick
+    if options.accept:
+        return accept(found, ACCEPTED, is_whole=is_whole)
+    return judge(report.exact(found) if quick else found, ACCEPTED, is_whole=is_whole)
+
+
+def accept(found: Mapping[str, float], file: Path, *, is_whole: bool) -> int:
+    """Writes down what the next runs are held against; returns the exit code."""
+    if not is_whole:
+        sys.stderr.write("Only a whole run can be accepted: without BENCH=quick and --only.\n")
+        return 2
+    file.write_text(json.dumps(dict(sorted(found.items())), indent=2) + "\n")
+    sys.stdout.write(f"Accepted: {len(found)} figures, in {file.name}.\n")
+    return 0
+
+
+def judge(found: Mapping[str, float], file: Path, *, is_whole: bool) -> int:
+    """Names what got worse; returns the exit code."""
+    if not file.exists():
         sys.stdout.write(
-            f"\none {mode} import alone, sandbox at 0 ms, {options.runs} runs: "
-            f"{calls:.0f} outside calls, {path} of them one after the other\n"
+            "Nothing was accepted yet (make bench ACCEPT=1), so nothing is compared.\n"
         )
-        for name, figure in figures.items():
-            sys.stdout.write(
-                f"  {name.replace('_', ' '):<14}"
-                f"{figure['median']:8.1f} ms   ({figure['min']:.1f} - {figure['max']:.1f})\n"
-            )
+        return 0
+    accepted: dict[str, float] = json.loads(file.read_text())
+    bad = worse(found, accepted)
+    for one in bad:
+        sys.stdout.write(f"worse: {one}\n")
+    lost = not_measured(found, accepted) if is_whole else []
+    for name in lost:
+        sys.stdout.write(f"accepted once, but not measured now: {name}\n")
+    if not bad and not lost:
+        sys.stdout.write("Nothing got worse by more than 15 % since the last accepted run.\n")
+    return 1 if bad or lost else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from tests.conftest import make_settings
 from worker.addresses import Resolver
@@ -263,6 +264,9 @@ def test_a_change_of_login_is_held_to_the_same() -> None:
 
     change("other", "sandbox-other")
     with pytest.raises(InvalidRequest, match="username"):
+        change("other>;transport=tcp", "sandbox-other")
+    # Control characters are refused where the request is read.
+    with pytest.raises(ValidationError, match="username"):
         change("other\r\nRoute: <sip:10.0.0.1>", "sandbox-other")
-    with pytest.raises(InvalidRequest, match="password"):
+    with pytest.raises(ValidationError, match="password"):
         change("other", "sandbox-other\n")

@@ -172,6 +172,8 @@ def _check_jobs(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_sweep(settings: Settings) -> Iterator[Finding]:
+    if any(one.verdict is Verdict.FAILED for one in _check_schema(settings)):
+        return  # first things first
     engine = make_engine(settings)
     sweeps = Sweeps(engine, resend_after_seconds=settings.resend_after_seconds)
     try:

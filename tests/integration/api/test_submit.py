@@ -84,6 +84,7 @@ def test_an_import_is_handed_over_while_redis_is_up(
         assert wait_until(handed_over, 10)
         with redis.Redis(host=LOOPBACK, port=platform.broker_port) as client:
             assert client.llen("imports") == 1
+        platform.sql("UPDATE sweeps SET swept_at = now()")  # nobody sweeps here
         ready = tenant.http.get("/readyz")
         assert (ready.status_code, ready.json()) == (
             200,

@@ -104,7 +104,7 @@ def test_rows_that_failed_can_be_put_right_and_imported_in_their_turn(
     fleet = _fleet(rig, tmp_path, 3)
     good, missing = fleet.numbers[0], f"{fleet.numbers[0][:-4]}9999"
     header = (
-        "phone_number,friendly_name,sip.address,sip.username,sip.password,"
+        "phone_number,metadata.note,sip.address,sip.username,sip.password,"
         "credentials.account_sid,credentials.auth_token"
     )
     rest = f"sip.example.com,acme,{_PASSWORD},{fleet.sid},{TOKEN}"

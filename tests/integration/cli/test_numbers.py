@@ -38,8 +38,11 @@ def _held(rig: Rig, customer: Customer) -> Any:
 
 
 def test_numbers_are_listed_and_shown_by_what_people_dial(rig: Rig, stranger: str) -> None:
-    customer = rig.customer(friendly_name=f"Desk {_ESCAPE}")
+    customer = rig.customer(friendly_name="Desk")
     number_id = brought_in(rig, customer)
+    # No request may bring such a name; an older row may have it.
+    named = f"UPDATE phone_numbers SET friendly_name = 'Desk {_ESCAPE}'"  # noqa: S608 -- our own
+    rig.sql(f"{named} WHERE e164 = '{customer.number}'")
     listed = piped(rig, "numbers")
     assert listed.out.splitlines()[0].split() == [
         *("number", "status", "agent", "verdict", "checked_at")
