@@ -88,7 +88,7 @@ def test_an_import_is_handed_over_while_redis_is_up(
         ready = tenant.http.get("/readyz")
         assert (ready.status_code, ready.json()) == (
             200,
-            {"status": "ready", "database": "ok", "broker": "ok"},
+            {"status": "ready", "database": "ok", "broker": "ok", "sweep": "ok"},
         )
 
 
