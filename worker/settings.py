@@ -131,9 +131,9 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
 
     #: A step's claim on its job; a dead worker's job is taken over when it has run out.
-    lease_seconds: float = Field(default=10.0, gt=0)
+    lease_seconds: float = Field(default=8.5, gt=0)
     #: How often a living worker renews its leases; several beats must fit into one lease.
-    heartbeat_seconds: float = Field(default=2.0, gt=0)
+    heartbeat_seconds: float = Field(default=1.0, gt=0)
     #: Limits of one outside call; together they must fit into what a heartbeat leaves of a lease.
     connect_timeout_seconds: float = Field(default=2.0, gt=0)
     read_timeout_seconds: float = Field(default=5.0, gt=0)
