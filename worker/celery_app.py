@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
@@ -25,15 +25,18 @@ from celery import signals
 from worker import logs
 from worker.broker import Amqp
 from worker.domain.errors import TrunklineError
+from worker.domain.job import JOB_QUEUES, JobQueue
 from worker.settings import Environment, Settings, load
 
 _log = structlog.get_logger()
 
-#: Steps and their undo.
+#: Steps and their undo, as ``imports.twilio``; under its own name all that is not about one job.
+#: A worker takes from its queues in turns: an import waits for the next free threads, however many
+#: wait for a vendor that is slow.
 QUEUE: Final = "imports"
-#: The same of jobs that wait for others of their organisation: rows of batches, and all beyond an
-#: organisation's first few at a time. A worker takes from its queues in turns, so an import that
-#: comes alone waits for the next free thread at most, however many of these there are.
+#: The same of jobs that wait for others of their organisation, as ``batches.twilio``: rows of
+#: batches, and all beyond an organisation's first few at a time. So an import that comes alone
+#: waits behind none of these.
 BATCH_QUEUE: Final = "batches"
 #: Jobs that had begun when their worker died: they go on before others begin, however many wait.
 RESCUE_QUEUE: Final = "rescues"
@@ -44,6 +47,11 @@ CONTROL_QUEUE: Final = "control"
 _BROKER_REST_SECONDS: Final = 1.0
 #: How long a caller of the API waits for the broker.
 PATIENCE_SECONDS: Final = 1.0
+
+
+def queue_name(queue: JobQueue) -> str:
+    """Returns the name that a queue has in the broker."""
+    return f"{BATCH_QUEUE if queue.backlog else QUEUE}.{queue.provider}"
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -60,7 +68,12 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_default_queue": QUEUE,
-        "task_queues": {QUEUE: {}, BATCH_QUEUE: {}, RESCUE_QUEUE: {}, CONTROL_QUEUE: {}},
+        "task_queues": {
+            **{name: {} for name in (QUEUE, RESCUE_QUEUE, CONTROL_QUEUE)},
+            # A release before this one sends to it, while both work side by side.
+            BATCH_QUEUE: {},
+            **{queue_name(queue): {} for queue in JOB_QUEUES},
+        },
         "task_routes": {"imports.sweep": {"queue": CONTROL_QUEUE}},
         # Late: a message is acknowledged after its work, so a killed worker's message comes back.
         # The guard makes that harmless; the sweep is there when it does not come back.
@@ -215,6 +228,13 @@ def is_stopping() -> bool:
     return any(code is not None and code is not False for code in asked)
 
 
+def is_full() -> bool:
+    """Tells whether this worker has no thread free."""
+    return (
+        _consumer is not None and len(celery.worker.state.active_requests) >= _consumer.pool.limit
+    )
+
+
 class StepShown:
     """A step that runs within another task's delivery, shown to Flower as the task that it is.
 
@@ -265,7 +285,7 @@ class Sender:
         self._resting_until = 0.0
         self._producers: Any = None
 
-    def start(self, import_id: str, *, backlog: bool = False) -> bool:
+    def start(self, import_id: str, queue: JobQueue) -> bool:
         """Asks a worker to start or resume a job; False if the broker did not take the message.
 
         Safe to repeat: yes.
@@ -279,7 +299,7 @@ class Sender:
                 app.send_task(
                     "imports.start",
                     args=[import_id],
-                    queue=BATCH_QUEUE if backlog else QUEUE,
+                    queue=queue_name(queue),
                     producer=producer,
                     retry=False,
                     ignore_result=True,
@@ -304,22 +324,28 @@ def ping_broker() -> None:
         raise OSError("the broker cannot be reached") from error
 
 
-def queue_length(queue: str) -> int:
-    """Returns how many messages wait in one queue of the broker for a worker.
+def queue_lengths(queues: Iterable[str]) -> dict[str, int]:
+    """Returns how many messages wait for a worker in each of some queues of the broker.
 
     Raises:
         OSError: the broker cannot be reached.
     """
     try:
-        with app.connection_for_read() as connection:
-            declared = connection.default_channel.queue_declare(queue, passive=True)
-            length: int = declared.message_count
-            return length
+        # Of the connections by which messages are sent: one for this alone would be made each time.
+        with app.pool.acquire(block=True, timeout=PATIENCE_SECONDS) as connection:
+            return {queue: _queue_length(connection, queue) for queue in queues}
     except BROKER_ERRORS as error:
         raise OSError("the broker cannot be reached") from error
+
+
+def _queue_length(connection: Any, queue: str) -> int:  # noqa: ANN401 -- kombu is untyped
+    try:
+        declared = connection.default_channel.queue_declare(queue, passive=True)
     except kombu.exceptions.ChannelError:
         # RabbitMQ and Redis both say so of a queue that nothing was ever sent to.
         return 0
+    length: int = declared.message_count
+    return length
 
 
 @dataclass(frozen=True, kw_only=True)

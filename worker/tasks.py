@@ -10,6 +10,7 @@ carries one job id and returns nothing; the row decides.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,15 +23,15 @@ import structlog
 
 from worker import metrics
 from worker.celery_app import (
-    BATCH_QUEUE,
     BROKER_ERRORS,
-    QUEUE,
     RESCUE_QUEUE,
     StepShown,
     app,
+    is_full,
     is_stopping,
     own_queue,
-    queue_length,
+    queue_lengths,
+    queue_name,
 )
 from worker.checking import Opened
 from worker.db.claims import Claims
@@ -43,7 +44,7 @@ from worker.db.repository import JobRepository
 from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.domain.errors import TransientError, TrunklineError
-from worker.domain.job import FORMER_NAMES, PLANS, JobState, StepName
+from worker.domain.job import FORMER_NAMES, JOB_QUEUES, PLANS, JobState, StepName
 from worker.domain.values import NumberStatus, format_id, parse_id
 from worker.notifications import Courier
 from worker.pipeline import STEPS
@@ -69,6 +70,8 @@ _CHECK_AGAIN_SECONDS: Final = 300.0
 #: Tasks of a process that deliver at the same time, and for how long each goes on.
 _COURIERS: Final = 4
 _DELIVERY_SECONDS: Final = 10.0
+#: So long a delivery goes on at least; most imports end in it.
+_TURN_SECONDS: Final = 2.0
 
 _sweeps: Sweeps | None = None
 _guard: Guard | None = None
@@ -192,7 +195,9 @@ class _Leg:
     def task(self) -> Any:  # noqa: ANN401 -- a Celery task
         return TASKS[self.name][self.undo]
 
-    def attempt(self, job_id: UUID, *, held: Held | None, then: _Leg | None) -> Outcome:
+    def attempt(
+        self, job_id: UUID, *, held: Held | None, then: _Leg | None, turn: _Turn
+    ) -> Outcome:
         """Does it once; ``held`` is its claim if it has one, ``then`` what comes next."""
         guard = _worker()[1]
         step = _STEPS[self.name]
@@ -200,10 +205,36 @@ class _Leg:
             return guard.undo(step, job_id)
 
         def following() -> Step | None:
-            # A worker that shuts down ends the step at hand; the next is for another worker.
-            return None if then is None or is_stopping() else _STEPS[then.name]
+            return None if then is None or turn.is_over() else _STEPS[then.name]
 
         return guard.run(step, job_id, held=held, then=following)
+
+
+class _Turn:
+    """For how many steps one delivery keeps its thread."""
+
+    def __init__(self, job: JobRecord) -> None:
+        self._others = [queue_name(queue) for queue in JOB_QUEUES if queue.provider != job.provider]
+        self._ends = time.monotonic() + _TURN_SECONDS
+        self._over = False
+
+    def is_over(self) -> bool:
+        """Whether the next step is for another delivery; once it is, it stays so.
+
+        A worker that shuts down ends the step at hand. One whose every thread is taken gives way
+        once in a while to the jobs of other vendors: a vendor that is slow would else keep them all
+        for as long as whole jobs take.
+        """
+        self._over = self._over or is_stopping() or self._gives_way()
+        return self._over
+
+    def _gives_way(self) -> bool:
+        if time.monotonic() < self._ends or not is_full():
+            return False
+        try:
+            return any(queue_lengths(self._others).values())
+        except OSError:
+            return False
 
 
 def _legs(job: JobRecord | None) -> list[_Leg]:
@@ -217,17 +248,13 @@ def _legs(job: JobRecord | None) -> list[_Leg]:
     return [_Leg(name=name, undo=False) for name in order[place:]]
 
 
-def _queue(job: JobRecord) -> str:
-    return BATCH_QUEUE if job.backlog else QUEUE
-
-
 def _send(import_id: str, *, queue: Any = None) -> None:  # noqa: ANN401 -- as _send_again
     """Asks some worker to go on with a job."""
     if queue is None:
         job = _worker()[0].jobs.get(_uuid(import_id))
         if job is None or job.is_final:
             return
-        queue = _queue(job)
+        queue = queue_name(job.queue)
     with _or_sweep(import_id):
         start.apply_async((import_id,), queue=queue)
 
@@ -238,7 +265,7 @@ def _send_chain(import_id: str, *, first_id: str, after_seconds: float) -> None:
     legs = _legs(job)
     if job is None or not legs:
         return
-    signatures = [leg.task.si(import_id).set(queue=_queue(job)) for leg in legs]
+    signatures = [leg.task.si(import_id).set(queue=queue_name(job.queue)) for leg in legs]
     signatures[0].set(countdown=after_seconds, task_id=first_id)
     with _or_sweep(import_id):
         celery.chain(*signatures).apply_async()
@@ -296,15 +323,17 @@ def start(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
     """
     try:
         # A worker would throw away a message a millisecond while the database is away.
-        legs = outlast(
-            lambda: _legs(_worker()[0].jobs.get(_uuid(import_id))), seconds=load().lease_seconds
-        )
+        job = outlast(lambda: _worker()[0].jobs.get(_uuid(import_id)), seconds=load().lease_seconds)
+        if job is None:
+            return
+        legs, turn = _legs(job), _Turn(job)
         held: Held | None = None
         for leg, then in zip_longest(legs, legs[1:]):
-            if held is None and is_stopping():
-                _send(import_id)
+            if held is None and turn.is_over():
+                # Before those that have not begun.
+                _send(import_id, queue=RESCUE_QUEUE)
                 return
-            outcome = _take(leg, import_id, held=held, then=then, within=self)
+            outcome = _take(leg, import_id, held=held, then=then, turn=turn, within=self)
             if outcome is not Next.GO_ON and not isinstance(outcome, Held):
                 return
             held = outcome if isinstance(outcome, Held) else None
@@ -319,11 +348,12 @@ def _take(
     *,
     held: Held | None,
     then: _Leg | None,
+    turn: _Turn,
     within: Any,  # noqa: ANN401 -- a Celery task
 ) -> Outcome:
     """Does one step within another task's delivery, and sends what has to go through the broker."""
     shown = StepShown(leg.task.name, import_id, within=within)
-    outcome = leg.attempt(_uuid(import_id), held=held, then=then)
+    outcome = leg.attempt(_uuid(import_id), held=held, then=then, turn=turn)
     match outcome:
         case RetryIn(seconds=seconds, error=error):
             shown.retried(error)
@@ -406,18 +436,17 @@ def sweep() -> None:
     runtime, _ = _worker()
     assert _sweeps is not None, "made with the runtime"
     try:
-        stranded = _sweeps.take_stranded(limit=RESCUE_LIMIT - queue_length(RESCUE_QUEUE))
+        lengths = queue_lengths((RESCUE_QUEUE, *map(queue_name, JOB_QUEUES)))
+        stranded = _sweeps.take_stranded(limit=RESCUE_LIMIT - lengths[RESCUE_QUEUE])
         for job_id, unheeded in stranded.items():
             _send_again(job_id, own_queue() if unheeded else RESCUE_QUEUE)
-        waiting, backlog = queue_length(QUEUE), queue_length(BATCH_QUEUE)
-        short = waiting + backlog < SHORT_QUEUE
-        empty = {"queue_is_short": waiting == 0, "backlog_is_short": backlog == 0}
-        due = runtime.jobs.take_due(limit=SWEEP_LIMIT, **empty)
-        due |= dict.fromkeys(_sweeps.take_unpublished(limit=SWEEP_LIMIT, **empty), False)
-        if backlog < FEED_LIMIT:
+        waiting = {queue: length for queue in JOB_QUEUES if (length := lengths[queue_name(queue)])}
+        due = _sweeps.take_due(limit=SWEEP_LIMIT, waiting=waiting)
+        due |= dict.fromkeys(_sweeps.take_unpublished(limit=SWEEP_LIMIT, waiting=waiting), False)
+        if sum(length for queue, length in waiting.items() if queue.backlog) < FEED_LIMIT:
             _feed()
         checks, letters = [], 0
-        if short:
+        if sum(waiting.values()) < SHORT_QUEUE:
             # These can wait until whoever imports has been served.
             checks = runtime.numbers.take_check_due(
                 limit=_CHECKS_AT_ONCE, lease_seconds=_CHECK_AGAIN_SECONDS

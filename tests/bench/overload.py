@@ -28,12 +28,14 @@ import redis
 
 from tests.bench.http import Answer, Connection
 from tests.rig import FOREIGN_URL, TOKEN, Rig, running
+from worker.celery_app import CONTROL_QUEUE, RESCUE_QUEUE, queue_name
+from worker.domain.job import JOB_QUEUES
 
 #: Numbers of one provider account.
 ACCOUNT_SIZE: Final = 500
 #: The part of all imports that the largest organisation sends.
 LARGEST: Final = 0.5
-QUEUES: Final = ("imports", "batches", "control")
+QUEUES: Final = (*map(queue_name, JOB_QUEUES), RESCUE_QUEUE, CONTROL_QUEUE)
 _GAUGE_SECONDS: Final = 2.0
 _MB: Final = 2**20
 

@@ -19,10 +19,13 @@ import redis
 
 from tests.receiver import receiving
 from tests.rig import FAST, FOREIGN_URL, TOKEN, Rig, eventually, running
+from worker.celery_app import queue_name
+from worker.domain.job import JOB_QUEUES
 
 #: In CI; BATCH=1000 for the figure.
 MANY: Final = int(os.environ.get("BATCH", "120"))
 _serial = itertools.count(1)
+_BATCHES: Final = tuple(queue_name(queue) for queue in JOB_QUEUES if queue.backlog)
 _GOING_ON = ("queued", "running", "undoing")
 
 
@@ -117,7 +120,7 @@ class Watched:
                 "AND due_at IS NOT NULL GROUP BY account_ref"
             )
             self.working = max([self.working, *(count for (count,) in found)])
-            self.messages = max(self.messages, int(broker.llen("batches")))
+            self.messages = max(self.messages, sum(int(broker.llen(name)) for name in _BATCHES))
         broker.close()
 
 

@@ -18,7 +18,8 @@ import pytest
 import redis
 
 from tests.rig import FAST, FOREIGN_URL, TOKEN, Rig, eventually, running
-from worker.celery_app import BATCH_QUEUE, QUEUE
+from worker.celery_app import queue_name
+from worker.domain.job import JOB_QUEUES
 from worker.settings import ORGANIZATION_CONCURRENCY
 
 MANY: Final = 250
@@ -33,6 +34,7 @@ SID: Final = f"ACe{1:031x}"
 _numbers = [f"+1629{2_000_000 + place:07}" for place in range(MANY)]
 #: As long as a start and one message a step take; one message a job takes fewer.
 _MESSAGES_A_JOB: Final = 9
+_QUEUES: Final = tuple(map(queue_name, JOB_QUEUES))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ class Watched:
     def look(self, rig: Rig) -> None:
         broker = redis.Redis.from_url(rig.stack.redis.url)
         while not self._stop.wait(0.2):
-            waiting = [int(broker.llen(queue)) for queue in (QUEUE, BATCH_QUEUE)]
+            waiting = [int(broker.llen(queue)) for queue in _QUEUES]
             self.messages = max(self.messages, sum(waiting))
             self.memory = max(self.memory, int(broker.info("memory")["used_memory"]))
             ((under_way,),) = rig.sql(

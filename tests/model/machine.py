@@ -33,7 +33,15 @@ from worker.domain.errors import (
     NumberBusy,
     TrunklineError,
 )
-from worker.domain.job import CHANGES, PLANS, JobKind, JobState, StepName
+from worker.domain.job import (
+    CHANGES,
+    JOB_QUEUES,
+    PLANS,
+    JobKind,
+    JobQueue,
+    JobState,
+    StepName,
+)
 from worker.domain.spec import ImportSpec
 from worker.domain.values import NumberStatus, format_id
 from worker.steps._core import UNDO, Context, Step
@@ -292,7 +300,7 @@ class Model(RuleBasedStateMachine):
             assert worker.claim is not None
             job_id = worker.claim.job.id
             self.pass_time(90)
-            self.sweep(limit=5, queue_is_short=False)
+            self.sweep(limit=5, waiting=set(JOB_QUEUES))
             for _ in range(overtaken + again):
                 successor = self._start_job(job_id)
                 if successor is not None:
@@ -317,9 +325,9 @@ class Model(RuleBasedStateMachine):
             steps = _ORDER[place::-1] if undo else _ORDER[place:]
             self._start(Message(job_id=job_id, undo=undo, steps=steps), process, hops=True)
 
-    @rule(limit=st.integers(1, 5), queue_is_short=st.booleans())
-    def sweep(self, limit: int, *, queue_is_short: bool) -> None:
-        for job_id in self.stage.runtime.jobs.take_due(limit=limit, queue_is_short=queue_is_short):
+    @rule(limit=st.integers(1, 5), waiting=st.sets(st.sampled_from(JOB_QUEUES)))
+    def sweep(self, limit: int, waiting: set[JobQueue]) -> None:
+        for job_id in self.stage.sweeps.take_due(limit=limit, waiting=waiting):
             self._send(job_id)
         self._feed(limit=limit)
 
@@ -375,7 +383,7 @@ class Model(RuleBasedStateMachine):
         """If there is nothing to deliver, lets the sweep find something."""
         if not self.messages:
             self.pass_time(47)
-            self.sweep(limit=2, queue_is_short=True)
+            self.sweep(limit=2, waiting=set())
 
     # What must hold
 
@@ -435,7 +443,7 @@ class Model(RuleBasedStateMachine):
             if not self._open():
                 return
             self.pass_time(_ROUND_SECONDS)
-            self.sweep(limit=3, queue_is_short=True)
+            self.sweep(limit=3, waiting=set())
         raise AssertionError(f"still open after {_MOST_ROUNDS} sweeps: {self._open()}")
 
     def _nothing_changes_any_more(self) -> None:

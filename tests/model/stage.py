@@ -23,6 +23,7 @@ from worker.db.numbers import Numbers
 from worker.db.places import Places
 from worker.db.records import NewJob
 from worker.db.repository import JobRepository
+from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.domain.spec import ImportSecrets, ImportSpec
 from worker.domain.values import (
@@ -76,6 +77,7 @@ class Stage:
     runtime: Runtime
     batches: Batches
     places: Places
+    sweeps: Sweeps
     #: Organisation → its credential.
     organizations: dict[UUID, UUID]
     sealed: bytes = field(repr=False)
@@ -199,6 +201,7 @@ def built(settings: Settings) -> Iterator[Stage]:
             ),
             batches=Batches(engine, resend_after_seconds=resend),
             places=Places(engine, resend_after_seconds=resend),
+            sweeps=Sweeps(engine, resend_after_seconds=resend),
             organizations=organizations,
             sealed=vault.seal(asdict(_SECRETS)),
             times=_times(observer),

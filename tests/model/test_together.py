@@ -182,7 +182,7 @@ class Scene:
         return {
             "cancel": lambda: self.jobs.cancel(job),
             "retry": lambda: self.jobs.retry(job),
-            "sweep": lambda: self.jobs.take_due(limit=5, queue_is_short=True),
+            "sweep": lambda: self.stage.sweeps.take_due(limit=5),
             "note it unsent": lambda: self.jobs.sending_failed([job]),
             "submit": self.submit,
         }

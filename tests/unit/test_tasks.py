@@ -16,8 +16,9 @@ from worker.celery_app import (
     RESCUE_QUEUE,
     app,
     configuration,
+    queue_name,
 )
-from worker.domain.job import StepName
+from worker.domain.job import JOB_QUEUES, StepName
 from worker.settings import load
 from worker.steps._guard import LONGEST_COUNTDOWN
 
@@ -67,10 +68,17 @@ def test_every_task_has_a_name_that_says_what_it_is() -> None:
     assert pulse.pulse.name in own
 
 
-def test_a_worker_takes_batches_from_a_queue_of_their_own_in_turns_with_single_imports() -> None:
+def test_a_worker_takes_from_all_queues_in_turns() -> None:
     found = configuration(make_settings("postgresql://h/d"))
 
-    assert found["task_queues"].keys() == {QUEUE, BATCH_QUEUE, RESCUE_QUEUE, CONTROL_QUEUE}
+    jobs = {
+        f"{kind}.{provider}"
+        for kind in ("imports", "batches")
+        for provider in ("twilio", "telnyx", "plivo", "sip")
+    }
+    assert {queue_name(queue) for queue in JOB_QUEUES} == jobs
+    # BATCH_QUEUE: what the release before sends.
+    assert found["task_queues"].keys() == {*jobs, QUEUE, BATCH_QUEUE, RESCUE_QUEUE, CONTROL_QUEUE}
     # The transport's own default; anything else would let one queue starve the others.
     assert "queue_order_strategy" not in found["broker_transport_options"]
 

@@ -17,6 +17,7 @@ from worker.domain.job import (
     PLANS,
     TRANSITIONS,
     JobKind,
+    JobQueue,
     JobState,
     StepName,
     StepState,
@@ -139,6 +140,11 @@ class JobRecord:
             and {record.state for record in self.steps.values()} <= _STEP_STATES
             and self.request.keys() <= _REQUEST
         )
+
+    @property
+    def queue(self) -> JobQueue:
+        """Which queue its messages go through."""
+        return JobQueue(self.provider, self.backlog)
 
     @property
     def is_held(self) -> bool:

@@ -1,19 +1,17 @@
-"""Every query on jobs but the guard's: look up, submit, cancel, retry, and what must be sent.
+"""Every query on jobs but the guard's: look up, submit, cancel, retry.
 
-The guard's are in :mod:`claims`, the writers of state and cursor in :mod:`moves`, those on what
-jobs refer to in :mod:`directory`.
+The guard's are in :mod:`claims`, the sweep's in :mod:`sweeps`, the writers of state and cursor in
+:mod:`moves`, those on what jobs refer to in :mod:`directory`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     Row,
@@ -23,13 +21,11 @@ from sqlalchemy import (
     exc,
     func,
     not_,
-    or_,
     select,
     text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import aliased
 
 from worker.db.engine import one_statement
 from worker.db.members import hold_named
@@ -40,9 +36,7 @@ from worker.db.moves import (
     ORDER,
     Moves,
     copy_steps,
-    in_seconds,
     is_leased,
-    is_unheeded,
     lock_job,
     reset_steps,
     steps_of,
@@ -70,11 +64,6 @@ from worker.domain.job import (
 )
 from worker.domain.values import NumberStatus, format_id
 from worker.settings import ORGANIZATION_CONCURRENCY
-
-#: From when a message is taken until its job is claimed; two messages may change places in it.
-_TAKING: Final = timedelta(seconds=2)
-#: Made once: a statement with an alias of its own would be compiled anew each time.
-_WORKING: Final = aliased(ImportJob, name="working")
 
 
 def job_row(job: NewJob) -> dict[str, Any]:
@@ -514,61 +503,6 @@ class JobRepository:
             found = connection.execute(query.where(ImportJob.id == last)).one()
             kept = dict(zip(columns, found, strict=True))
             connection.execute(update_job(job).values(**kept, agent_id=number.agent_id))
-
-    # The sweep
-
-    def take_due(
-        self, *, limit: int, queue_is_short: bool, backlog_is_short: bool | None = None
-    ) -> dict[UUID, bool]:
-        """Takes jobs that somebody should have moved on by now, for their message to be sent again.
-
-        While its queue in the broker is long, a job's message probably waits in it. Then only those
-        are taken that were never sent, whose worker died, or that were overtaken: somebody works on
-        a job that was sent to the same queue later, so theirs is no longer in it. Many sweeps may
-        run at the same time; each takes others. What only a newer release knows is left to its
-        sweep.
-
-        Returns with each job whether the message that a sweep sent before has led to nothing.
-        """
-        if backlog_is_short is None:
-            backlog_is_short = queue_is_short
-        lost: list[ColumnElement[bool]] = [
-            ImportJob.sent_at.is_(None),
-            ImportJob.lease_until.is_not(None),
-        ]
-        for backlog, short in ((False, queue_is_short), (True, backlog_is_short)):
-            own = ImportJob.backlog.is_(backlog)
-            lost.append(own if short else own & self._is_overtaken(backlog=backlog))
-        taken = (
-            select(ImportJob.id, is_unheeded(self._resend_after).label("unheeded"))
-            .where(ImportJob.due_at <= NOW, or_(*lost), *IS_KNOWN)
-            .order_by(ImportJob.due_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("due")
-        )
-        with self._engine.begin() as connection:
-            rows = connection.execute(
-                update(ImportJob)
-                .where(ImportJob.id == taken.c.id)
-                .values(sent_at=NOW, due_at=in_seconds(self._resend_after))
-                .returning(ImportJob.id, taken.c.unheeded)
-            )
-            return {row.id: row.unheeded for row in rows}
-
-    def _is_overtaken(self, *, backlog: bool) -> ColumnElement[bool]:
-        """Whether a message that was sent later has been taken from the same queue."""
-        newest_taken = (
-            select(func.max(_WORKING.sent_at))
-            .where(
-                _WORKING.due_at.is_not(None),
-                _WORKING.lease_until > NOW,
-                _WORKING.backlog.is_(backlog),
-            )
-            .scalar_subquery()
-        )
-        sent_at = ImportJob.due_at - timedelta(seconds=self._resend_after)
-        return sent_at < newest_taken - _TAKING
 
 
 def _hold_named(connection: Connection, job: NewJob | JobRecord) -> None:

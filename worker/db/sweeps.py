@@ -1,19 +1,33 @@
-"""What the sweep asks for first, and when it last ran."""
+"""Every query of the sweep: jobs that somebody must go on with, and when it last ran."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Engine, Update, func, select, update
+from sqlalchemy import Engine, Update, func, or_, select, tuple_, update
+from sqlalchemy.orm import aliased
 
 from worker.db.models import ImportJob, Sweep
 from worker.db.moves import IS_KNOWN, NOW, in_seconds, is_unheeded
-from worker.domain.job import JobState
+from worker.domain.job import JobQueue, JobState
 
 #: A message that was sent is taken within milliseconds by a worker that has a thread free.
 UNPUBLISHED_SECONDS: Final = 0.5
+#: From when a message is taken until its job is claimed; two messages may change places in it.
+_TAKING: Final = timedelta(seconds=2)
+#: Made once: a statement with an alias of its own would be compiled anew each time.
+_WORKING: Final = aliased(ImportJob, name="working")
+#: By queue, when the message was sent that somebody works on and that was sent last.
+_NEWEST: Final = (
+    select(_WORKING.provider, _WORKING.backlog, func.max(_WORKING.sent_at).label("sent_at"))
+    .where(_WORKING.due_at.is_not(None), _WORKING.lease_until > NOW)
+    .group_by(_WORKING.provider, _WORKING.backlog)
+    .subquery("newest")
+)
+_QUEUE: Final = tuple_(ImportJob.provider, ImportJob.backlog)
 
 
 class Sweeps:
@@ -52,27 +66,57 @@ class Sweeps:
                 connection.execute(_sent_again(list(taken), self._resend_after))
             return taken
 
-    def take_unpublished(
-        self, *, limit: int, queue_is_short: bool = True, backlog_is_short: bool = True
-    ) -> list[UUID]:
+    def take_due(self, *, limit: int, waiting: Collection[JobQueue] = ()) -> dict[UUID, bool]:
+        """Takes jobs that somebody should have moved on by now, for their message to be sent again.
+
+        ``waiting`` are the broker's queues in which messages wait: there a job's own probably waits
+        as well. Of these only those jobs are taken that were never sent, whose worker died, or that
+        were overtaken: somebody works on a job that was sent to the same queue later, so theirs is
+        no longer in it. Many sweeps may run at the same time; each takes others. What only a newer
+        release knows is left to its sweep.
+
+        Returns with each job whether the message that a sweep sent before has led to nothing.
+        """
+        sent_at = ImportJob.due_at - timedelta(seconds=self._resend_after)
+        lost = or_(
+            ImportJob.sent_at.is_(None),
+            ImportJob.lease_until.is_not(None),
+            _QUEUE.not_in(waiting),
+            sent_at < _NEWEST.c.sent_at - _TAKING,
+        )
+        overtaking = (_NEWEST.c.provider == ImportJob.provider) & (
+            _NEWEST.c.backlog == ImportJob.backlog
+        )
+        taken = (
+            select(ImportJob.id, is_unheeded(self._resend_after).label("unheeded"))
+            .outerjoin(_NEWEST, overtaking)
+            .where(ImportJob.due_at <= NOW, lost, *IS_KNOWN)
+            .order_by(ImportJob.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True, of=ImportJob)
+            .cte("due")
+        )
+        with self._engine.begin() as connection:
+            rows = connection.execute(
+                update(ImportJob)
+                .where(ImportJob.id == taken.c.id)
+                .values(sent_at=NOW, due_at=in_seconds(self._resend_after))
+                .returning(ImportJob.id, taken.c.unheeded)
+            )
+            return {row.id: row.unheeded for row in rows}
+
+    def take_unpublished(self, *, limit: int, waiting: Collection[JobQueue] = ()) -> list[UUID]:
         """Takes jobs that were stored a while ago and have not begun, whose queue holds no message.
 
         Then theirs cannot be late: whoever stored them died before it was sent, or it is lost. So
         they need not wait until a message counts as lost, and yet a busy system, whose messages
-        wait, sends none twice.
+        wait, sends none twice. ``waiting`` are the broker's queues that hold messages.
         """
-        empty = [
-            backlog
-            for backlog, short in ((False, queue_is_short), (True, backlog_is_short))
-            if short
-        ]
-        if not empty:
-            return []
-        waiting = (
+        unsent = (
             select(ImportJob.id)
             .where(
                 *IS_KNOWN,
-                ImportJob.backlog.in_(empty),
+                _QUEUE.not_in(waiting),
                 ImportJob.due_at.is_not(None),
                 # Nobody has claimed it yet, nor put it off.
                 ImportJob.fence == 0,
@@ -84,7 +128,7 @@ class Sweeps:
             .with_for_update(skip_locked=True)
         )
         with self._engine.begin() as connection:
-            taken = list(connection.execute(waiting).scalars())
+            taken = list(connection.execute(unsent).scalars())
             if taken:
                 connection.execute(_sent_again(taken, self._resend_after))
             return taken

@@ -31,9 +31,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from worker.domain.errors import LeaseLost
+from worker.domain.values import ProviderName
 
 
 class JobKind(StrEnum):
@@ -232,6 +233,20 @@ class Lease:
 
     def _lasts(self, seconds: float) -> bool:
         return time.monotonic() + seconds <= self._deadline
+
+
+class JobQueue(NamedTuple):
+    """Which of the broker's queues a job's messages go through."""
+
+    provider: str
+    #: Whether it waits for others of its organisation.
+    backlog: bool
+
+
+#: A vendor that is slow holds up its own: workers take from all queues in turns.
+JOB_QUEUES: Final = tuple(
+    JobQueue(provider, backlog) for provider in ProviderName for backlog in (False, True)
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ class Part:
         """Asks a worker to go on with a job, unless it is held, or has ended."""
         if job.is_held or job.is_final:
             return
-        if not self._sender.start(format_id("imp", job.id), backlog=job.backlog):
+        if not self._sender.start(format_id("imp", job.id), job.queue):
             self._jobs.sending_failed([job.id])
 
     def _credential(

@@ -83,7 +83,7 @@ def test_an_import_is_handed_over_while_redis_is_up(platform: Platform, tmp_path
         # After a failure the sender rests for a second.
         assert wait_until(handed_over, 10)
         with redis.Redis(host=LOOPBACK, port=platform.broker_port) as client:
-            assert client.llen("imports") == 1
+            assert client.llen("imports.twilio") == 1
         platform.sql("UPDATE sweeps SET swept_at = now()")  # nobody sweeps here
         ready = platform.client().get("/readyz")
         assert (ready.status_code, ready.json()) == (

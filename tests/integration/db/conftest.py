@@ -17,6 +17,7 @@ from worker.db.engine import make_engine
 from worker.db.numbers import Numbers
 from worker.db.records import Claim, JobRecord, NewJob
 from worker.db.repository import JobRepository
+from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.domain.job import StepName
 from worker.settings import Settings
@@ -31,6 +32,7 @@ class Bench:
     engine: Engine
     jobs: JobRepository
     claims: Claims
+    sweeps: Sweeps
     directory: Directory
     numbers: Numbers
     vault: Vault
@@ -135,6 +137,7 @@ def bench(settings: Settings) -> Iterator[Bench]:
         # Who has to wait for a place is the matter of test_places.py alone.
         jobs=JobRepository(engine, resend_after_seconds=2, organization_concurrency=999),
         claims=Claims(engine, resend_after_seconds=2),
+        sweeps=Sweeps(engine, resend_after_seconds=2),
         directory=directory,
         numbers=Numbers(engine),
         vault=vault,

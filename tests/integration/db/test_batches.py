@@ -68,13 +68,13 @@ def test_jobs_of_a_batch_are_held_back_until_they_are_let_go(
     bench: Bench, batches: Batches, places: Places
 ) -> None:
     jobs = store(bench, batches, 5)
-    assert list(bench.jobs.take_due(limit=10, queue_is_short=True)) == []
+    assert list(bench.sweeps.take_due(limit=10)) == []
 
     assert places.take_held(per_organization=99, per_account=3, limit=10) == jobs[:3]
     assert places.take_held(per_organization=99, per_account=3, limit=10) == []
     # A message that was lost is sent again like any other.
     bench.make_due(jobs[0])
-    assert list(bench.jobs.take_due(limit=10, queue_is_short=True)) == [jobs[0]]
+    assert list(bench.sweeps.take_due(limit=10)) == [jobs[0]]
 
 
 def test_a_job_that_ends_gives_its_place_to_the_next_of_its_account(

@@ -24,7 +24,7 @@ from worker.domain.errors import (
     NumberBusy,
     TrunkConflict,
 )
-from worker.domain.job import PLANS, JobKind, JobState, StepName, StepState
+from worker.domain.job import JOB_QUEUES, PLANS, JobKind, JobState, StepName, StepState
 from worker.domain.values import NumberStatus
 
 
@@ -278,7 +278,7 @@ def test_a_change_waits_while_a_lost_write_of_the_one_before_may_still_land(
     assert bench.get(job_id).steps[step].attempts == 0
     bench.sql("UPDATE job_steps SET unsettled_until = now()")
     bench.make_due(job_id)
-    assert list(bench.jobs.take_due(limit=9, queue_is_short=False)) == [job_id]
+    assert list(bench.sweeps.take_due(limit=9, waiting=JOB_QUEUES)) == [job_id]
     run_all(bench, job_id, JobKind.REBIND)
     assert bench.get(job_id).state is JobState.ACTIVE
 

@@ -18,7 +18,7 @@ from worker.db.places import EXPRESS_PLACES, UNDO_PLACES, Places
 from worker.db.records import NewChange
 from worker.db.repository import JobRepository
 from worker.domain.errors import NumberNotOwned
-from worker.domain.job import JobKind, JobState, StepName
+from worker.domain.job import JOB_QUEUES, JobKind, JobState, StepName
 
 FIRST, *_, LAST = StepName
 PLACES = 6
@@ -134,7 +134,7 @@ def test_an_organisation_s_first_jobs_start_at_once_and_the_rest_is_held(
     # Nobody else waits for that.
     assert held(bench, submit(bench, jobs, 1, **other(bench))) == []
     assert take(places) == []
-    due = bench.jobs.take_due(limit=99, queue_is_short=True)
+    due = bench.sweeps.take_due(limit=99)
     assert not set(due) & set(mine[PLACES:]), "no message of theirs is lost"
 
 
@@ -284,7 +284,7 @@ def test_a_feeder_that_dies_before_it_sends_strands_nobody(
     assert take(places) == [mine[PLACES]]  # and nothing is sent
     bench.make_due(mine[PLACES])
 
-    assert list(jobs.take_due(limit=9, queue_is_short=True)) == [mine[PLACES]]
+    assert list(bench.sweeps.take_due(limit=9)) == [mine[PLACES]]
 
 
 def test_accounts_of_a_batch_beyond_those_looked_at_get_their_turn(
@@ -359,7 +359,7 @@ def test_what_a_submit_and_a_feeding_read_does_not_grow_with_what_is_held(
         new = bench.new_job(next(later), **other(bench))
         calls: dict[str, Callable[[], Any]] = {
             "submit": lambda: jobs.submit(new, None),
-            "sweep": lambda: jobs.take_due(limit=500, queue_is_short=False),
+            "sweep": lambda: bench.sweeps.take_due(limit=500, waiting=JOB_QUEUES),
             "feed": lambda: take(places, limit=1),
             "feed after": lambda: take(places, after=mine[0], limit=1),
         }

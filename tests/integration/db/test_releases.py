@@ -61,7 +61,7 @@ def test_the_sweep_leaves_it_to_the_release_that_knows(
 ) -> None:
     bench.make_due(running)
     bench.sql(UNKNOWN[change])
-    assert bench.jobs.take_due(limit=10, queue_is_short=True) == {}
+    assert bench.sweeps.take_due(limit=10) == {}
     assert bench.jobs.count_of_newer_release() == 1
 
 

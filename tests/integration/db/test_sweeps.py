@@ -5,15 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 from tests.integration.db.conftest import Bench
-from worker.db.sweeps import Sweeps
 from worker.domain.errors import ProviderUnavailable
-from worker.domain.job import StepName
+from worker.domain.job import JOB_QUEUES, JobQueue, StepName
 
 FIRST, SECOND, *_ = StepName
-
-
-def sweeps_of(bench: Bench) -> Sweeps:
-    return Sweeps(bench.engine, resend_after_seconds=5)
 
 
 def numbered(bench: Bench, count: int) -> list[UUID]:
@@ -25,63 +20,66 @@ def test_a_dead_workers_jobs_are_all_taken_however_few_places_there_are(bench: B
     for job_id in jobs:
         bench.begin(job_id, FIRST)
         bench.expire_lease(job_id)
-    sweeps = sweeps_of(bench)
-    assert sorted(sweeps.take_stranded(limit=2)) == sorted(jobs)
-    assert sweeps.take_stranded(limit=2) == {}
+    assert sorted(bench.sweeps.take_stranded(limit=2)) == sorted(jobs)
+    assert bench.sweeps.take_stranded(limit=2) == {}
 
 
 def test_a_job_between_two_steps_is_taken_when_its_message_is_overdue(bench: Bench) -> None:
     job_id = bench.submit()
     bench.run_to(job_id, SECOND)
     bench.sql("UPDATE import_jobs SET lease_until = NULL")
-    sweeps = sweeps_of(bench)
-    assert sweeps.take_stranded(limit=10) == {}
+    assert bench.sweeps.take_stranded(limit=10) == {}
     bench.make_due(job_id)
-    assert sweeps.take_stranded(limit=0) == {}
-    assert sweeps.take_stranded(limit=10) == {job_id: False}
+    assert bench.sweeps.take_stranded(limit=0) == {}
+    assert bench.sweeps.take_stranded(limit=10) == {job_id: False}
 
 
 def test_a_message_that_led_to_nothing_is_told_from_one_that_was_never_sent(bench: Bench) -> None:
     job_id = bench.submit()
     bench.begin(job_id, FIRST)
     bench.expire_lease(job_id)
-    sweeps = sweeps_of(bench)
-    assert sweeps.take_stranded(limit=10) == {job_id: False}
+    assert bench.sweeps.take_stranded(limit=10) == {job_id: False}
     bench.sql("UPDATE import_jobs SET due_at = now(), updated_at = now() - interval '6 s'")
-    assert sweeps.take_stranded(limit=10) == {job_id: True}
+    assert bench.sweeps.take_stranded(limit=10) == {job_id: True}
 
 
 def test_a_retry_that_is_due_is_taken(bench: Bench) -> None:
     job_id = bench.submit()
     claim = bench.begin(job_id, FIRST)
     bench.claims.retry_later(claim, ProviderUnavailable(), delay=0, by_sweep=True, settle=None)
-    assert sweeps_of(bench).take_stranded(limit=10) == {job_id: False}
+    assert bench.sweeps.take_stranded(limit=10) == {job_id: False}
 
 
 def test_a_job_that_has_not_begun_does_not_overtake_those_that_wait(bench: Bench) -> None:
     job_id = bench.submit()
     bench.make_due(job_id)
-    assert sweeps_of(bench).take_stranded(limit=10) == {}
+    assert bench.sweeps.take_stranded(limit=10) == {}
 
 
 def test_what_was_stored_and_never_sent_is_taken_soon_and_once(bench: Bench) -> None:
     job_id = bench.submit()
-    sweeps = sweeps_of(bench)
-    assert sweeps.take_unpublished(limit=10) == []
+    assert bench.sweeps.take_unpublished(limit=10) == []
     bench.sql("UPDATE import_jobs SET sent_at = sent_at - interval '1 s'")
-    assert sweeps.take_unpublished(limit=10) == [job_id]
-    assert sweeps.take_unpublished(limit=10) == []
+    assert bench.sweeps.take_unpublished(limit=10) == [job_id]
+    assert bench.sweeps.take_unpublished(limit=10) == []
+
+
+def test_what_was_never_sent_waits_while_messages_wait_in_its_queue(bench: Bench) -> None:
+    job_id = bench.submit()
+    bench.sql("UPDATE import_jobs SET sent_at = sent_at - interval '1 s'")
+    others = {JobQueue("plivo", backlog=False), JobQueue("twilio", backlog=True)}
+    assert bench.sweeps.take_unpublished(limit=10, waiting=JOB_QUEUES) == []
+    assert bench.sweeps.take_unpublished(limit=10, waiting=others) == [job_id]
 
 
 def test_a_job_that_has_begun_is_not_one_that_was_never_sent(bench: Bench) -> None:
     bench.begin(bench.submit(), FIRST)
     bench.sql("UPDATE import_jobs SET sent_at = sent_at - interval '1 h'")
-    assert sweeps_of(bench).take_unpublished(limit=10) == []
+    assert bench.sweeps.take_unpublished(limit=10) == []
 
 
 def test_a_sweep_leaves_its_time(bench: Bench) -> None:
-    sweeps = sweeps_of(bench)
     bench.sql("UPDATE sweeps SET swept_at = now() - interval '40 s'")
-    assert 40 <= sweeps.age_seconds() < 100
-    sweeps.note()
-    assert sweeps.age_seconds() < 30
+    assert 40 <= bench.sweeps.age_seconds() < 100
+    bench.sweeps.note()
+    assert bench.sweeps.age_seconds() < 30

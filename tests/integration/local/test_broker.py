@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from deploy.local.redis import EmbeddedRedis
 from worker.broker import Amqp
 
@@ -30,3 +32,17 @@ def test_a_consumer_is_back_within_seconds_of_redis(tmp_path: Path) -> None:
         waiting.join(timeout=30)
         assert time.monotonic() - back < 4
         connection.close()
+
+
+def test_what_is_acknowledged_on_a_lost_connection_fails_as_connections_do(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as server:
+        connection = _connect(server)
+        queue = connection.SimpleQueue("imports")
+        queue.put("go")
+        message = queue.get(timeout=5)
+        errors = (*connection.connection_errors, *connection.channel_errors)
+        # What Celery does with the connection of a consumer that lost it, while a task still runs.
+        server.kill()
+        connection.close()
+        with pytest.raises(errors):
+            message.ack()

@@ -20,6 +20,7 @@ from worker.db.repository import JobRepository
 from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.domain.errors import InvalidRequest, SipTrunkProvisionFailed
+from worker.domain.job import JobQueue
 from worker.domain.spec import ImportSpec
 from worker.limiter import Limiter
 from worker.service import Caller, ImportRequest, Role, Service
@@ -35,8 +36,8 @@ PLATFORM = {"TRUNK_ADDRESS": "sip.platform.example", "SIP_USERNAME": "platform"}
 class _NoBroker(Sender):
     """The broker's part is not what is asked here: as if it were down."""
 
-    def start(self, import_id: str, *, backlog: bool = False) -> bool:
-        del import_id, backlog
+    def start(self, import_id: str, queue: JobQueue) -> bool:
+        del import_id, queue
         return False
 
 
