@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 ROOT: Final = Path(__file__).parents[2]
 #: What can open a connection, or tell others to, and the modules that may: the table in
 #: deploy/README.md says for each what is checked before.
@@ -104,11 +106,38 @@ def test_sql_is_written_by_us_alone() -> None:
             assert isinstance(statement, ast.JoinedStr), where
             for part in statement.values:
                 if isinstance(part, ast.FormattedValue):
-                    value = part.value
-                    assert isinstance(value, ast.Attribute), where
-                    assert isinstance(value.value, ast.Name), where
-                    assert value.value.id in ENUMS, where
+                    assert is_ours(part.value), where
     assert seen >= 3
+
+
+def is_ours(value: ast.expr) -> bool:
+    """Whether it is a constant of the module, filled with constants at most; or of an enum."""
+    match value:
+        case ast.Attribute(value=ast.Name(id=name)):
+            return name in ENUMS
+        case ast.Call(func=ast.Attribute(value=constant, attr="format"), args=[], keywords=given):
+            return is_ours(constant) and all(isinstance(one.value, ast.Constant) for one in given)
+        case ast.Name(id=name):
+            return name.isupper()
+    return False
+
+
+@pytest.mark.parametrize(
+    ("written", "ours"),
+    [
+        ("JobState.QUEUED", True),
+        ("_HELD", True),
+        ("_ROOM.format(organization=':organization')", True),
+        ("_ROOM.format(organization=name)", False),
+        ("_ROOM.format(name)", False),
+        ("name", False),
+        ("row.name", False),
+        ("name.format()", False),
+        ("call()", False),
+    ],
+)
+def test_a_value_is_told_from_what_we_write(written: str, *, ours: bool) -> None:
+    assert is_ours(ast.parse(written, mode="eval").body) is ours
 
 
 def test_no_column_is_ordered_by_a_name_that_comes_in() -> None:
