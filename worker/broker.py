@@ -11,12 +11,26 @@ import redis.exceptions
 
 
 class _Channel(kombu.transport.redis.Channel):
-    """Says that a closed connection is closed.
+    """Says that a closed connection is closed, and keeps its client.
 
     A task that ends after its connection was lost acknowledges on the old channel. There kombu 5.7
     stumbles over an attribute of nothing, which Celery takes for a bug and ends the worker; seen at
-    one in three kills of Redis. An error of the connection it knows how to ignore.
+    most kills of Redis. An error of the connection it knows how to ignore.
+
+    For each publish and each acknowledgement kombu makes a client anew, which costs redis-py more
+    than the command: a message took 0.9 ms of CPU in all and takes 0.5.
     """
+
+    _kept: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 -- as in kombu
+        if asynchronous:  # the consumer's own, which kombu keeps
+            return super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
+        kept = self._kept
+        # A channel that was closed makes itself another pool.
+        if kept is None or kept.connection_pool is not self.pool:
+            self._kept = kept = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
+        return kept
 
     def _connparams(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 -- as in kombu
         if self.connection is None or self.connection.client is None:

@@ -196,18 +196,26 @@ class _Leg:
         return TASKS[self.name][self.undo]
 
     def attempt(
-        self, job_id: UUID, *, held: Held | None, then: _Leg | None, turn: _Turn
+        self,
+        job: JobRecord,
+        *,
+        held: Held | None,
+        then: _Leg | None,
+        turn: _Turn,
     ) -> Outcome:
-        """Does it once; ``held`` is its claim if it has one, ``then`` what comes next."""
+        """Does it once; ``held`` is its claim if it has one, ``then`` what comes next.
+
+        ``job`` is as it was when this delivery began.
+        """
         guard = _worker()[1]
         step = _STEPS[self.name]
         if self.undo:
-            return guard.undo(step, job_id)
+            return guard.undo(step, job.id)
 
         def following() -> Step | None:
             return None if then is None or turn.is_over() else _STEPS[then.name]
 
-        return guard.run(step, job_id, held=held, then=following)
+        return guard.run(step, job.id, held=held, seen=job, then=following)
 
 
 class _Turn:
@@ -333,7 +341,7 @@ def start(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
                 # Before those that have not begun.
                 _send(import_id, queue=RESCUE_QUEUE)
                 return
-            outcome = _take(leg, import_id, held=held, then=then, turn=turn, within=self)
+            outcome = _take(leg, job, held=held, then=then, turn=turn, within=self)
             if outcome is not Next.GO_ON and not isinstance(outcome, Held):
                 return
             held = outcome if isinstance(outcome, Held) else None
@@ -344,7 +352,7 @@ def start(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
 
 def _take(
     leg: _Leg,
-    import_id: str,
+    job: JobRecord,
     *,
     held: Held | None,
     then: _Leg | None,
@@ -352,8 +360,9 @@ def _take(
     within: Any,  # noqa: ANN401 -- a Celery task
 ) -> Outcome:
     """Does one step within another task's delivery, and sends what has to go through the broker."""
+    import_id = format_id("imp", job.id)
     shown = StepShown(leg.task.name, import_id, within=within)
-    outcome = leg.attempt(_uuid(import_id), held=held, then=then, turn=turn)
+    outcome = leg.attempt(job, held=held, then=then, turn=turn)
     match outcome:
         case RetryIn(seconds=seconds, error=error):
             shown.retried(error)

@@ -66,7 +66,10 @@ def test_an_import_that_nothing_holds_up_is_one_message(rig: Rig) -> None:
         for entry in commands:
             if entry["command"].startswith("SET marker"):
                 break
-            if entry["command"].startswith("LPUSH imports.twilio ") and import_id in entry["command"]:
+            if (
+                entry["command"].startswith("LPUSH imports.twilio ")
+                and import_id in entry["command"]
+            ):
                 pushed.append(entry["command"])
     broker.close()
     assert len(pushed) == 1

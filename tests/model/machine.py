@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from tests.model.stage import NUMBERS, Stage
 from tests.model.steps import RETRY, make_steps
 from worker.db.batches import NewBatch, NewRow
 from worker.db.places import UNDO_PLACES
-from worker.db.records import NewChange
+from worker.db.records import JobRecord, NewChange
 from worker.domain.errors import (
     InvalidState,
     NotFound,
@@ -68,6 +68,8 @@ class Message:
     job_id: UUID
     undo: bool
     steps: tuple[StepName, ...]
+    #: The job as it was when this was sent: older than what a worker of the product goes by.
+    seen: JobRecord | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -516,7 +518,7 @@ class Model(RuleBasedStateMachine):
         place = plan.index(job.step)
         undo = job.state is JobState.UNDOING
         steps = plan[place::-1] if undo else plan[place:]
-        self.messages.append(Message(job_id=job_id, undo=undo, steps=steps))
+        self.messages.append(Message(job_id=job_id, undo=undo, steps=steps, seen=job))
 
     def _feed(self, *, limit: int, after: UUID | None = None) -> None:
         settings = self.stage.settings
@@ -621,7 +623,9 @@ class Model(RuleBasedStateMachine):
                 outcome = guard.undo(step, message.job_id)
             else:
                 then = self.steps[following[0]] if following and not hops else None
-                outcome = guard.run(step, message.job_id, held=held, then=_always(then))
+                outcome = guard.run(
+                    step, message.job_id, held=held, seen=message.seen, then=_always(then)
+                )
             held = outcome if isinstance(outcome, Held) else None
             match outcome:
                 case Next.GO_ON | Held():

@@ -31,7 +31,7 @@ from worker.db.moves import (
     update_job,
     update_step,
 )
-from worker.db.onward import begin_step_of, go_on
+from worker.db.onward import begin, begin_step_of, go_on
 from worker.db.records import Claim, JobRecord, NoClaim, read_job
 from worker.domain.errors import LeaseLost, TrunklineError
 from worker.domain.job import PLANS, JobState, StepName, StepState
@@ -48,6 +48,15 @@ class Claims:
         self._single = one_statement(engine)
         self._resend_after = resend_after_seconds
         self._moves = Moves(resend_after_seconds=resend_after_seconds)
+
+    def begin_first(self, job: JobRecord, *, attempts: int, lease_seconds: float) -> Claim | None:
+        """Claims the first step of a job that is as it was read just now, in one statement.
+
+        None, and nothing was written, if anything stands in the way: ``begin_step`` tells what.
+        """
+        lease = timedelta(seconds=lease_seconds)
+        with self._single.connect() as connection:
+            return begin(connection, job, attempts=attempts, lease=lease)
 
     def begin_step(  # noqa: PLR0911 -- one line a reason, in the order in which they decide
         self, job_id: UUID, step: StepName, *, attempts: int, lease_seconds: float

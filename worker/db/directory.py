@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from worker.db.audit import AuditLog
+from worker.db.engine import one_statement
 from worker.db.keys import Keys
 from worker.db.members import Members
 from worker.db.models import (
@@ -57,6 +58,7 @@ class Directory(Members, Keys, AuditLog):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._single = one_statement(engine)
 
     def ping(self) -> None:
         """Asks the database for anything at all; raises its error if it does not answer."""

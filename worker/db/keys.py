@@ -56,6 +56,7 @@ class Keys:
     """API keys: the public half and the hash of the secret one."""
 
     _engine: Engine
+    _single: Engine
 
     def create_key(
         self,
@@ -91,7 +92,7 @@ class Keys:
             ApiKey.secret_hash,
             ApiKey.last_used_at,
         ).where(ApiKey.prefix == prefix, ApiKey.revoked_at.is_(None))
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             row = connection.execute(query).first()
             return None if row is None else KeyRecord(**row._asdict())
 

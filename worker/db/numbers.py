@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
+from worker.db.engine import one_statement
 from worker.db.models import Agent, Credential, ImportJob, NumberEvent, PhoneNumber
 from worker.db.moves import FALLBACK_AGENT, is_fallback_agent, steps_of
 from worker.db.notifications import add_number_notification
@@ -43,11 +44,12 @@ class Numbers:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._single = one_statement(engine)
 
     def get(self, number_id: UUID) -> NumberRecord | None:
         """Returns a number of any organisation: whose it is, is for the caller to judge."""
         query = select(PhoneNumber.__table__).where(PhoneNumber.id == number_id)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             row = connection.execute(query).first()
             return None if row is None else read_number(row)
 
@@ -60,7 +62,7 @@ class Numbers:
         )
         if before is not None:
             query = query.where(PhoneNumber.id < before)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             rows = connection.execute(query.order_by(PhoneNumber.id.desc()).limit(limit))
             return [read_number(row) for row in rows]
 
@@ -74,7 +76,7 @@ class Numbers:
             PhoneNumber.e164 == e164,
             PhoneNumber.status.in_(_HELD),
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return [read_number(row) for row in connection.execute(query.order_by(PhoneNumber.id))]
 
     def activate(
@@ -152,7 +154,7 @@ class Numbers:
             PhoneNumber.ownership == Ownership.PROVEN,
             PhoneNumber.status != NumberStatus.RELEASED,
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return set(connection.execute(query).scalars())
 
     def of_credential(self, credential_id: UUID) -> list[NumberRecord]:
@@ -162,7 +164,7 @@ class Numbers:
             .where(PhoneNumber.credential_id == credential_id, PhoneNumber.status.in_(_HELD))
             .order_by(PhoneNumber.id.desc())
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return [read_number(row) for row in connection.execute(query)]
 
     # What there should be outside
@@ -186,7 +188,7 @@ class Numbers:
             .outerjoin(FALLBACK_AGENT, is_fallback_agent())
             .where(PhoneNumber.id == number_id)
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             row = connection.execute(query).first()
             if row is None:
                 return None
@@ -344,7 +346,7 @@ class Numbers:
             )
             .group_by(PhoneNumber.provider)
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return {row.provider: row.numbers for row in connection.execute(query)}
 
     # Events
@@ -399,7 +401,7 @@ class Numbers:
             query = query.where(NumberEvent.id < before)
         if kind is not None:
             query = query.where(NumberEvent.kind == kind)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             rows = connection.execute(query.order_by(NumberEvent.id.desc()).limit(limit))
             return [
                 EventRecord(

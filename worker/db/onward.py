@@ -1,7 +1,8 @@
-"""Ends a step and begins the next one in a single statement: the way of a job that nothing hinders.
+"""Claims a step in a single statement: the way of a job that nothing hinders.
 
-What hinders one (a cancellation, a lost lease, a rate limit, attempts used up, a lost write that
-may still land) makes the statement change nothing; :mod:`claims` then does the same in its own
+The first one, as it was read just before; each other one while the step before it ends. What
+hinders a job (a cancellation, a lost lease, a rate limit, attempts used up, a lost write that may
+still land) makes the statement change nothing; :mod:`claims` then does the same in its own
 transactions and says why.
 """
 
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     CTE,
+    ColumnElement,
     Connection,
     Integer,
     LargeBinary,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     case,
+    func,
     literal,
     or_,
     select,
@@ -29,17 +32,20 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from worker.db.models import Agent, Credential, ImportJob, JobStep, ProviderLimit
 from worker.db.moves import FALLBACK_AGENT, NOW, is_fallback_agent
-from worker.db.records import Claim, StepRecord, read_step, with_values
-from worker.domain.job import JobState, StepName, StepState
+from worker.db.records import Claim, JobRecord, StepRecord, read_step, with_values
+from worker.domain.job import PLANS, JobState, StepName, StepState
 
 _STEP_COLUMNS: Final = tuple(JobStep.__table__.c)
 
 
-def _statement() -> Any:  # noqa: ANN401 -- a Select whose columns are told apart by their labels
-    # No parameter has the name of a column: an UPDATE would take it for a value of that.
-    job_id = bindparam("of_job", type_=Uuid)
-    step, following = bindparam("from_step", type_=Text), bindparam("to_step", type_=Text)
-    lease = NOW + bindparam("new_lease")
+_OF_JOB: Final = bindparam("of_job", type_=Uuid)
+_FOLLOWING: Final = bindparam("to_step", type_=Text)
+#: No parameter has the name of a column: an UPDATE would take it for a value of that.
+_LEASE: Final = NOW + bindparam("new_lease")
+
+
+def _claimed(*conditions: ColumnElement[bool], **values: object) -> CTE:
+    """The job, if it may be claimed as far as every step asks, and under these conditions."""
     is_limited = (
         select(ProviderLimit.until)
         .where(
@@ -53,8 +59,8 @@ def _statement() -> Any:  # noqa: ANN401 -- a Select whose columns are told apar
     may_not_begin = (
         select(JobStep.attempts)
         .where(
-            JobStep.job_id == job_id,
-            JobStep.step == following,
+            JobStep.job_id == _OF_JOB,
+            JobStep.step == _FOLLOWING,
             or_(
                 JobStep.attempts >= bindparam("allowed", type_=Integer),
                 JobStep.unsettled_until > NOW,
@@ -62,23 +68,23 @@ def _statement() -> Any:  # noqa: ANN401 -- a Select whose columns are told apar
         )
         .exists()
     )
-    job = (
+    return (
         update(ImportJob)
         .where(
-            ImportJob.id == job_id,
-            ImportJob.fence == bindparam("held_fence", type_=Integer),
-            ImportJob.lease_until.is_not(None),
+            ImportJob.id == _OF_JOB,
             ImportJob.cancel_requested_at.is_(None),
+            *conditions,
             ~is_limited,
             ~may_not_begin,
         )
         .values(
-            step=following,
+            step=_FOLLOWING,
             fence=ImportJob.fence + 1,
-            lease_until=lease,
-            due_at=lease,
+            lease_until=_LEASE,
+            due_at=_LEASE,
             version=ImportJob.version + 1,
             updated_at=NOW,
+            **values,
         )
         .returning(
             *(ImportJob.id, ImportJob.fence, ImportJob.version),
@@ -87,9 +93,56 @@ def _statement() -> Any:  # noqa: ANN401 -- a Select whose columns are told apar
         )
         .cte("job")
     )
+
+
+def _told(job: CTE, *steps: CTE) -> Any:  # noqa: ANN401 -- a Select whose columns are told apart by their labels
+    """What a claim is made of."""
+    query = (
+        select(
+            *(job.c.fence, job.c.version),
+            *(job.c.lease_until, job.c.due_at, job.c.started_at, job.c.updated_at),
+            Credential.sealed.label("credential_sealed"),
+            Agent.dispatch_name,
+            FALLBACK_AGENT.dispatch_name.label("fallback_name"),
+            *(label for step in steps for label in _labelled(step)),
+        )
+        .select_from(job)
+        .join(ImportJob, ImportJob.id == job.c.id)
+    )
+    for step in steps:
+        query = query.join(step, step.c.job_id == job.c.id)
+    return (
+        query.join(Credential, Credential.id == ImportJob.credential_id)
+        .outerjoin(Agent, Agent.id == ImportJob.agent_id)
+        .outerjoin(FALLBACK_AGENT, is_fallback_agent())
+    )
+
+
+def _begun(job: CTE) -> CTE:
+    found: CTE = begin_step_of(select(job.c.id, _FOLLOWING)).returning(*_STEP_COLUMNS).cte("begun")
+    return found
+
+
+def _first_statement() -> Any:  # noqa: ANN401 -- as _told
+    job = _claimed(
+        ImportJob.version == bindparam("seen_version", type_=Integer),
+        ImportJob.state == JobState.QUEUED,
+        ImportJob.lease_until.is_(None),
+        ImportJob.next_attempt_at.is_(None),
+        state=JobState.RUNNING,
+        started_at=func.coalesce(ImportJob.started_at, NOW),
+    )
+    return _told(job, _begun(job))
+
+
+def _next_statement() -> Any:  # noqa: ANN401 -- as _told
+    job = _claimed(
+        ImportJob.fence == bindparam("held_fence", type_=Integer),
+        ImportJob.lease_until.is_not(None),
+    )
     done = (
         update(JobStep)
-        .where(JobStep.job_id == job.c.id, JobStep.step == step)
+        .where(JobStep.job_id == job.c.id, JobStep.step == bindparam("from_step", type_=Text))
         .values(
             state=StepState.DONE,
             output=bindparam("new_output", type_=JSONB),
@@ -102,25 +155,7 @@ def _statement() -> Any:  # noqa: ANN401 -- a Select whose columns are told apar
         .returning(*_STEP_COLUMNS)
         .cte("done")
     )
-    begun = begin_step_of(select(job.c.id, following)).returning(*_STEP_COLUMNS).cte("begun")
-    return (
-        select(
-            *(job.c.fence, job.c.version),
-            *(job.c.lease_until, job.c.due_at, job.c.started_at, job.c.updated_at),
-            Credential.sealed.label("credential_sealed"),
-            Agent.dispatch_name,
-            FALLBACK_AGENT.dispatch_name.label("fallback_name"),
-            *_labelled(done),
-            *_labelled(begun),
-        )
-        .select_from(job)
-        .join(ImportJob, ImportJob.id == job.c.id)
-        .join(done, done.c.job_id == job.c.id)
-        .join(begun, begun.c.job_id == job.c.id)
-        .join(Credential, Credential.id == ImportJob.credential_id)
-        .outerjoin(Agent, Agent.id == ImportJob.agent_id)
-        .outerjoin(FALLBACK_AGENT, is_fallback_agent())
-    )
+    return _told(job, done, _begun(job))
 
 
 def begin_step_of(jobs_and_steps: Any) -> Any:  # noqa: ANN401 -- a Select of two columns; an Insert
@@ -147,7 +182,32 @@ def _labelled(step: CTE) -> list[Any]:
     return [column.label(f"{step.name}_{column.name}") for column in step.c]
 
 
-_STATEMENT: Final = _statement()
+_FIRST: Final = _first_statement()
+_NEXT: Final = _next_statement()
+
+
+def begin(
+    connection: Connection,
+    job: JobRecord,
+    *,
+    attempts: int,
+    lease: Any,  # noqa: ANN401 -- a timedelta
+) -> Claim | None:
+    """Claims the first step of a queued job that is still as it was read; None if anything hinders.
+
+    ``attempts`` is how many the step's policy allows.
+    """
+    if job.state is not JobState.QUEUED or job.steps or job.step is not PLANS[job.kind][0]:
+        return None
+    values = {
+        "of_job": job.id,
+        "seen_version": job.version,
+        "to_step": job.step,
+        "allowed": attempts,
+        "new_lease": lease,
+    }
+    row = connection.execute(_FIRST, values).first()
+    return None if row is None else _claim(job, job.step, row)
 
 
 def go_on(
@@ -164,37 +224,42 @@ def go_on(
 
     ``attempts`` is how many the next step's policy allows.
     """
-    row = connection.execute(
-        _STATEMENT,
-        {
-            "of_job": claim.job.id,
-            "held_fence": claim.fence,
-            "from_step": claim.step,
-            "to_step": to,
-            "allowed": attempts,
-            "new_lease": lease,
-            "new_output": dict(output),
-            "new_sealed": sealed,
-        },
-    ).first()
+    values = {
+        "of_job": claim.job.id,
+        "held_fence": claim.fence,
+        "from_step": claim.step,
+        "to_step": to,
+        "allowed": attempts,
+        "new_lease": lease,
+        "new_output": dict(output),
+        "new_sealed": sealed,
+    }
+    row = connection.execute(_NEXT, values).first()
     if row is None:
         return None
-    done, begun = _step(row, "done"), _step(row, "begun")
-    job = with_values(
-        claim.job,  # as it was before its first claim of this delivery
+    # The job is as it was before its first claim of this delivery.
+    return _claim(claim.job, to, row, {claim.step: _step(row, "done")})
+
+
+def _claim(
+    job: JobRecord, step: StepName, row: Row[Any], done: Mapping[StepName, StepRecord] | None = None
+) -> Claim:
+    begun = _step(row, "begun")
+    claimed = with_values(
+        job,
         state=JobState.RUNNING,
-        step=to,
+        step=step,
         next_attempt_at=None,
         started_at=row.started_at,
         version=row.version,
         lease_until=row.lease_until,
         due_at=row.due_at,
         updated_at=row.updated_at,
-        steps={**claim.job.steps, claim.step: done, to: begun},
+        steps={**job.steps, **(done or {}), step: begun},
     )
     return Claim(
-        job=job,
-        step=to,
+        job=claimed,
+        step=step,
         undo=False,
         attempt=begun.attempts,
         fence=row.fence,

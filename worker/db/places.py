@@ -17,6 +17,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, func, select, text, update
 
+from worker.db.engine import one_statement
 from worker.db.models import ImportJob
 from worker.db.moves import IS_HELD, NOW, in_seconds
 from worker.domain.job import JobState
@@ -245,6 +246,7 @@ class Places:
 
     def __init__(self, engine: Engine, *, resend_after_seconds: float) -> None:
         self._engine = engine
+        self._single = one_statement(engine)
         self._resend_after = resend_after_seconds
 
     def take_held(
@@ -259,18 +261,17 @@ class Places:
 
         Safe to repeat: yes, also concurrently; each job goes once.
         """
-        with self._engine.begin() as connection:
-            asked: dict[str, Any] = {
-                "per_organization": per_organization,
-                "per_account": per_account,
-            }
+        asked: dict[str, Any] = {"per_organization": per_organization, "per_account": per_account}
+        # Mostly nobody waits: asked without the round trips of a transaction.
+        with self._single.connect() as connection:
             if after is None:
                 query, found = _GOING_OF_ALL, connection.execute(_ANY_HELD).scalar()
             else:
                 found = connection.execute(_ENDED, {"after": after}).scalar()
                 query, asked["organization"] = _GOING_OF_ONE, found
-            if not found:
-                return []
+        if not found:
+            return []
+        with self._engine.begin() as connection:
             lock_feeding(connection)
             chosen = list(connection.execute(query, {**asked, "most": limit}).scalars())
             if not chosen:

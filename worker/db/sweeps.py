@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Engine, Update, func, or_, select, tuple_, update
 from sqlalchemy.orm import aliased
 
+from worker.db.engine import one_statement
 from worker.db.models import ImportJob, Sweep
 from worker.db.moves import IS_KNOWN, NOW, in_seconds, is_unheeded
 from worker.domain.job import JobQueue, JobState
@@ -35,6 +36,7 @@ class Sweeps:
 
     def __init__(self, engine: Engine, *, resend_after_seconds: float) -> None:
         self._engine = engine
+        self._single = one_statement(engine)
         self._resend_after = resend_after_seconds
 
     def take_stranded(self, *, limit: int) -> dict[UUID, bool]:
@@ -141,7 +143,7 @@ class Sweeps:
     def age_seconds(self) -> float:
         """Returns how long ago the last sweep ran."""
         age = func.extract("epoch", NOW - Sweep.swept_at)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return float(connection.execute(select(age)).scalar_one())
 
 

@@ -17,7 +17,7 @@ import structlog
 
 from worker import logs, metrics
 from worker.db.engine import DATABASE_ERRORS, outlast
-from worker.db.records import Claim, NoClaim
+from worker.db.records import Claim, JobRecord, NoClaim
 from worker.domain.errors import (
     InternalError,
     LeaseLost,
@@ -28,7 +28,7 @@ from worker.domain.errors import (
     TrunklineError,
     UndoFailed,
 )
-from worker.domain.job import Retry
+from worker.domain.job import FINAL, Retry
 from worker.steps._core import UNDO, Context, Done, Runtime, Step
 from worker.steps._leases import Leases
 
@@ -101,21 +101,29 @@ class Guard:
         job_id: UUID,
         *,
         held: Held | None = None,
+        seen: JobRecord | None = None,
         then: Callable[[], Step | None] = lambda: None,
     ) -> Outcome:
         """Does one attempt at a step, which the one before it may have claimed already.
 
+        ``seen`` is the job as it was read just now: its first step is claimed in one statement.
         ``then`` says, once the step is done, which one to claim in its turn.
 
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
         if held is not None:
             return self._run(step, held.claim, held.granted_at, then)
-        begun = self._begin(
-            lambda: self._runtime.claims.begin_step(
-                job_id, step.name, attempts=step.retry.attempts, lease_seconds=self._lease_seconds
-            )
-        )
+        attempts, seconds = step.retry.attempts, self._lease_seconds
+
+        def claimed() -> Claim | NoClaim:
+            claims = self._runtime.claims
+            if seen is not None and seen.step is step.name:
+                first = claims.begin_first(seen, attempts=attempts, lease_seconds=seconds)
+                if first is not None:
+                    return first
+            return claims.begin_step(job_id, step.name, attempts=attempts, lease_seconds=seconds)
+
+        begun = self._begin(claimed)
         if isinstance(begun, Next):
             return begun
         claim, granted_at = begun
@@ -200,8 +208,8 @@ class Guard:
 
     def _after_last(self, job_id: UUID) -> Next:
         """After the last step the job is active; or undoing, if it was cancelled meanwhile."""
-        job = self._runtime.jobs.get(job_id)
-        return Next.UNDO if job is not None and not job.is_final else Next.END
+        found = self._runtime.jobs.versions([job_id]).get(job_id)
+        return Next.END if found is None or found[1] in FINAL else Next.UNDO
 
     def _attempt(  # noqa: PLR0911 -- one line an ending
         self, claim: Claim, granted_at: float, work: Callable[[Context], Next | Held], retry: Retry

@@ -11,7 +11,7 @@ from sqlalchemy import event
 from uuid_utils.compat import uuid7
 
 from tests.integration.db.conftest import Bench
-from worker.db.records import Claim, NewChange, NoClaim
+from worker.db.records import Claim, JobRecord, NewChange, NoClaim
 from worker.domain.errors import LeaseLost
 from worker.domain.job import JobKind, JobState, StepName, StepState
 
@@ -75,6 +75,64 @@ def test_a_whole_import_goes_on_to_its_last_step(bench: Bench) -> None:
     job = bench.get(job_id)
     assert job.state is JobState.ACTIVE
     assert {step.attempts for step in job.steps.values()} == {1}
+
+
+def _begin_first(bench: Bench, job: JobRecord) -> Claim | None:
+    return bench.claims.begin_first(job, attempts=3, lease_seconds=30)
+
+
+def test_the_first_step_is_claimed_in_one_statement_as_in_a_transaction(bench: Bench) -> None:
+    at_once, as_ever = bench.submit(), bench.submit("+14155550101")
+    claim = _begin_first(bench, bench.get(at_once))
+    assert claim is not None
+    expected = bench.begin(as_ever, FIRST)
+    assert _rows(bench, at_once) == _rows(bench, as_ever)
+    assert claim.job == bench.get(at_once)
+    same = {"fence", "attempt", "undo", "step", "credential_sealed", "agent_dispatch_name"}
+    assert {name: getattr(claim, name) for name in same} == {
+        name: getattr(expected, name) for name in same
+    }
+    assert _go_on(bench, claim) is not None
+
+
+def test_of_many_that_have_seen_a_queued_job_one_claims_it(bench: Bench, at_once: AtOnce) -> None:
+    job = bench.get(bench.submit())
+    claims = at_once(8, lambda _: _begin_first(bench, job))
+    assert len([claim for claim in claims if claim is not None]) == 1
+    assert [step.attempts for step in bench.get(job.id).steps.values()] == [1]
+
+
+@pytest.mark.parametrize(
+    "hinder",
+    [
+        lambda bench, job: bench.jobs.cancel(job.id),
+        lambda bench, _job: bench.claims.limit_account("twilio", "AC1", seconds=60),
+        lambda bench, job: bench.begin(job.id, FIRST),
+        lambda bench, job: bench.expire_lease(bench.begin(job.id, FIRST).job.id),
+        lambda bench, job: bench.sql(
+            "INSERT INTO job_steps (job_id, step, state, attempts, unsettled_until) "
+            "VALUES (:id, :step, 'waiting', 1, now() + interval '1 h')",
+            id=job.id,
+            step=FIRST,
+        ),
+        lambda bench, job: bench.sql(
+            "UPDATE import_jobs SET next_attempt_at = now() + interval '1 h' WHERE id = :id",
+            id=job.id,
+        ),
+        lambda bench, job: bench.sql(
+            "UPDATE import_jobs SET version = version + 1 WHERE id = :id", id=job.id
+        ),
+    ],
+    ids=["cancelled", "limited", "claimed", "expired", "unsettled", "postponed", "changed"],
+)
+def test_what_hinders_the_first_claim_leaves_all_as_it_was(
+    bench: Bench, hinder: Callable[[Bench, JobRecord], object]
+) -> None:
+    job = bench.get(bench.submit())
+    hinder(bench, job)
+    before = _rows(bench, job.id)
+    assert _begin_first(bench, job) is None
+    assert _rows(bench, job.id) == before
 
 
 def _cancel(bench: Bench, claim: Claim) -> None:

@@ -329,12 +329,13 @@ def pages_of(bench: Bench, monkeypatch: pytest.MonkeyPatch, call: Callable[[], A
 
     def explained(self: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
         if "import_jobs" in statement:
-            cursor.execute("SAVEPOINT before")
+            alone = cursor.connection.autocommit
+            cursor.execute("BEGIN" if alone else "SAVEPOINT before")
             cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", parameters)
             # The first line of its kind is the whole plan's.
             whole = next(row[0] for row in cursor.fetchall() if "Buffers:" in row[0])
             pages.extend(int(number) for number in re.findall(r"(?:hit|read)=(\d+)", whole))
-            cursor.execute("ROLLBACK TO before")
+            cursor.execute("ROLLBACK" if alone else "ROLLBACK TO before")
         execute(self, cursor, statement, parameters, *rest)
 
     with monkeypatch.context() as patch:
