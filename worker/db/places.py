@@ -109,15 +109,12 @@ _HOLDERS: Final = f"""
     )"""  # noqa: S608 -- constants
 _HOLDER: Final = "alone(organization_id) AS (SELECT CAST(:organization AS uuid))"
 
-
-def _going(holders: str, whose: str) -> Any:  # noqa: ANN401 -- SQLAlchemy's TextClause
-    """The held jobs that may go now, the next of each organisation first."""
-    return text(
-        f"""
-    WITH RECURSIVE {holders},
+#: The held jobs that may go now, the next of each organisation first.
+_GOING: Final = f"""
+    WITH RECURSIVE {{holders}},
     in_batch(organization_id, provider, account_ref, nth) AS (
         (SELECT organization_id, provider, account_ref, 1 FROM import_jobs
-         WHERE {_HELD_IN_BATCH} AND {whose}
+         WHERE {_HELD_IN_BATCH} AND {{whose}}
          ORDER BY organization_id, provider, account_ref LIMIT 1)
         UNION ALL
         SELECT following.*, CASE
@@ -134,14 +131,14 @@ def _going(holders: str, whose: str) -> Any:  # noqa: ANN401 -- SQLAlchemy's Tex
             ORDER BY organization_id, provider, account_ref LIMIT 1
         ) AS following
         -- Not inside: with it, the index would be read from the organisation's first row on.
-        WHERE following.{whose}
+        WHERE following.{{whose}}
     ),
     organizations AS (
         SELECT organization_id, :per_organization - {
-            _UNDER_WAY.format(
-                organization="holder.organization_id", most=f":per_organization + {UNDO_PLACES}"
-            )
-        } AS room
+    _UNDER_WAY.format(
+        organization="holder.organization_id", most=f":per_organization + {UNDO_PLACES}"
+    )
+} AS room
         FROM (
             SELECT organization_id FROM alone UNION SELECT organization_id FROM in_batch
         ) AS holder
@@ -196,11 +193,8 @@ def _going(holders: str, whose: str) -> Any:  # noqa: ANN401 -- SQLAlchemy's Tex
     WHERE turn <= room + CASE kind WHEN 0 THEN {UNDO_PLACES} ELSE 0 END
     ORDER BY turn, id LIMIT :most
     """  # noqa: S608 -- constants
-    )
-
-
-_GOING_OF_ALL: Final = _going(_HOLDERS, "organization_id IS NOT NULL")
-_GOING_OF_ONE: Final = _going(_HOLDER, "organization_id = :organization")
+_GOING_OF_ALL: Final = text(_GOING.format(holders=_HOLDERS, whose="organization_id IS NOT NULL"))
+_GOING_OF_ONE: Final = text(_GOING.format(holders=_HOLDER, whose="organization_id = :organization"))
 
 
 def find_place(
