@@ -39,6 +39,7 @@ BATCH_QUEUE: Final = "batches"
 RESCUE_QUEUE: Final = "rescues"
 #: The sweep alone: it must not wait behind the jobs that it rescues.
 CONTROL_QUEUE: Final = "control"
+_SHARED_QUEUES: Final = (QUEUE, BATCH_QUEUE, RESCUE_QUEUE, CONTROL_QUEUE)
 #: After a failed publish nothing is sent for this long: a dead broker must not slow every submit
 #: down, and the sweep sends what was left out.
 _BROKER_REST_SECONDS: Final = 1.0
@@ -50,7 +51,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
     """Returns all of Celery's settings."""
     return {
         "broker_url": settings.broker_url.get_secret_value(),
-        "imports": ("worker.tasks", "worker.pulse"),
+        "imports": ("worker.tasks", "worker.pulse", "worker.exporter"),
         # State lives in Postgres. A result backend costs a tenth of the throughput and would keep
         # copies of errors in Redis.
         "result_backend": None,
@@ -60,7 +61,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_default_queue": QUEUE,
-        "task_queues": {QUEUE: {}, BATCH_QUEUE: {}, RESCUE_QUEUE: {}, CONTROL_QUEUE: {}},
+        "task_queues": {queue: {} for queue in _SHARED_QUEUES},
         "task_routes": {"imports.sweep": {"queue": CONTROL_QUEUE}},
         # Late: a message is acknowledged after its work, so a killed worker's message comes back.
         # The guard makes that harmless; the sweep is there when it does not come back.
@@ -319,6 +320,30 @@ def queue_length(queue: str) -> int:
         raise OSError("the broker cannot be reached") from error
     except kombu.exceptions.ChannelError:
         # RabbitMQ and Redis both say so of a queue that nothing was ever sent to.
+        return 0
+
+
+def queue_lengths() -> dict[str, int]:
+    """Returns how many messages wait in each queue that all workers share.
+
+    Raises:
+        OSError: the broker cannot be reached within two seconds.
+    """
+    try:
+        with impatient_connection() as connection:
+            connection.ensure_connection(max_retries=0, timeout=2)
+            return {queue: _length(connection, queue) for queue in _SHARED_QUEUES}
+    except BROKER_ERRORS as error:
+        raise OSError("the broker cannot be reached") from error
+
+
+def _length(connection: Any, queue: str) -> int:  # noqa: ANN401 -- kombu is untyped
+    try:
+        # A channel each: RabbitMQ closes one that asks for a queue which is not there.
+        with connection.channel() as channel:
+            length: int = channel.queue_declare(queue, passive=True).message_count
+            return length
+    except kombu.exceptions.ChannelError:
         return 0
 
 

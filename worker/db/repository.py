@@ -31,11 +31,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 
+from worker import metrics
 from worker.db.engine import one_statement
 from worker.db.members import hold_named
 from worker.db.models import Credential, ImportJob, JobStep, PhoneNumber
 from worker.db.moves import (
     IS_KNOWN,
+    IS_PLANNED,
     NOW,
     ORDER,
     Moves,
@@ -49,7 +51,7 @@ from worker.db.moves import (
     update_job,
 )
 from worker.db.notifications import notifications_of
-from worker.db.places import count_held, find_place
+from worker.db.places import find_place
 from worker.db.records import JobRecord, NewChange, NewJob, read_job
 from worker.domain.errors import (
     CredentialNotFound,
@@ -227,26 +229,11 @@ class JobRepository:
         with self._single.connect() as connection:
             return connection.execute(query).scalar()
 
-    def count_stuck(self) -> dict[str, int]:
-        """Returns, by kind, how many jobs wait for an operator."""
-        query = (
-            select(ImportJob.kind, func.count().label("jobs"))
-            .where(ImportJob.state.in_(OPEN), ImportJob.state == JobState.STUCK)
-            .group_by(ImportJob.kind)
-        )
-        with self._single.connect() as connection:
-            return {row.kind: row.jobs for row in connection.execute(query)}
-
     def count_of_newer_release(self) -> int:
         """Returns how many jobs go on only in a worker of a newer release."""
         query = select(func.count()).where(ImportJob.due_at.is_not(None), not_(and_(*IS_KNOWN)))
         with self._single.connect() as connection:
             return connection.execute(query).scalar_one()
-
-    def count_held(self) -> int:
-        """Returns how many jobs wait for a place."""
-        with self._single.connect() as connection:
-            return count_held(connection)
 
     # Submitting
 
@@ -540,7 +527,11 @@ class JobRepository:
             own = ImportJob.backlog.is_(backlog)
             lost.append(own if short else own & self._is_overtaken(backlog=backlog))
         taken = (
-            select(ImportJob.id, is_unheeded(self._resend_after).label("unheeded"))
+            select(
+                ImportJob.id,
+                is_unheeded(self._resend_after).label("unheeded"),
+                IS_PLANNED.label("planned"),
+            )
             .where(ImportJob.due_at <= NOW, or_(*lost), *IS_KNOWN)
             .order_by(ImportJob.due_at)
             .limit(limit)
@@ -552,9 +543,10 @@ class JobRepository:
                 update(ImportJob)
                 .where(ImportJob.id == taken.c.id)
                 .values(sent_at=NOW, due_at=in_seconds(self._resend_after))
-                .returning(ImportJob.id, taken.c.unheeded)
-            )
-            return {row.id: row.unheeded for row in rows}
+                .returning(ImportJob.id, taken.c.unheeded, taken.c.planned)
+            ).all()
+        metrics.SWEEP_RESCUES.inc(sum(not row.planned for row in rows))
+        return {row.id: row.unheeded for row in rows}
 
     def _is_overtaken(self, *, backlog: bool) -> ColumnElement[bool]:
         """Whether a message that was sent later has been taken from the same queue."""

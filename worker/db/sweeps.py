@@ -8,8 +8,9 @@ from uuid import UUID
 
 from sqlalchemy import Engine, Update, func, select, update
 
+from worker import metrics
 from worker.db.models import ImportJob, Sweep
-from worker.db.moves import IS_KNOWN, NOW, in_seconds, is_unheeded
+from worker.db.moves import IS_KNOWN, IS_PLANNED, NOW, in_seconds, is_unheeded
 from worker.domain.job import JobState
 
 #: A message that was sent is taken within milliseconds by a worker that has a thread free.
@@ -33,7 +34,11 @@ class Sweeps:
         Returns with each job whether the message that a sweep sent before has led to nothing.
         """
         due = (
-            select(ImportJob.id, is_unheeded(self._resend_after).label("unheeded"))
+            select(
+                ImportJob.id,
+                is_unheeded(self._resend_after).label("unheeded"),
+                IS_PLANNED.label("planned"),
+            )
             .where(ImportJob.due_at <= NOW, *IS_KNOWN)
             .order_by(ImportJob.due_at)
             .with_for_update(skip_locked=True)
@@ -44,13 +49,13 @@ class Sweeps:
             ImportJob.state.in_((JobState.RUNNING, JobState.UNDOING)),
         )
         with self._engine.begin() as connection:
-            taken = {row.id: row.unheeded for row in connection.execute(held)}
-            if len(taken) < limit:
-                more = connection.execute(loose.limit(limit - len(taken)))
-                taken |= {row.id: row.unheeded for row in more}
-            if taken:
-                connection.execute(_sent_again(list(taken), self._resend_after))
-            return taken
+            rows = connection.execute(held).all()
+            if len(rows) < limit:
+                rows = [*rows, *connection.execute(loose.limit(limit - len(rows)))]
+            if rows:
+                connection.execute(_sent_again([row.id for row in rows], self._resend_after))
+        metrics.SWEEP_RESCUES.inc(sum(not row.planned for row in rows))
+        return {row.id: row.unheeded for row in rows}
 
     def take_unpublished(
         self, *, limit: int, queue_is_short: bool = True, backlog_is_short: bool = True
@@ -87,7 +92,8 @@ class Sweeps:
             taken = list(connection.execute(waiting).scalars())
             if taken:
                 connection.execute(_sent_again(taken, self._resend_after))
-            return taken
+        metrics.SWEEP_RESCUES.inc(len(taken))
+        return taken
 
     def note(self) -> None:
         """Writes down that a sweep has run."""

@@ -12,7 +12,9 @@ from fastapi import FastAPI
 from api_stub.app import build
 from tests.conftest import make_settings
 from tests.integration.api.conftest import Platform, new_request, problem
+from tests.scrapes import total
 from worker.service import Service
+from worker.service.figures import Scrapes
 
 KEY = {"X-Api-Key": "tl_any_key"}
 
@@ -57,3 +59,30 @@ def test_without_a_database_requests_are_told_to_come_back(
 
     problem(answer, 503, "service_unavailable")
     assert answer.headers["Retry-After"] == "2"
+
+
+def test_metrics_answer_without_database_and_broker_and_say_so(
+    app_without_database: FastAPI,
+) -> None:
+    answer = ask(app_without_database, "GET", "/metrics")
+
+    assert answer.status_code == 200
+    assert "trunkline_database_up 0.0" in answer.text
+    assert "trunkline_broker_up 0.0" in answer.text
+    # What is not known is not shown, not even as it was before.
+    for name in ("trunkline_jobs", "trunkline_sweep_age_seconds", "trunkline_queue_messages"):
+        assert name not in {line.split("{")[0].split(" ")[0] for line in answer.text.splitlines()}
+
+
+def test_what_the_database_told_is_told_again_for_some_seconds(platform: Platform) -> None:
+    scrapes = Scrapes(platform.settings)
+    before = total([scrapes.text().decode()], "trunkline_accounts_limited", provider="plivo")
+    platform.sql(
+        "INSERT INTO provider_limits VALUES ('plivo', 'for-a-scrape', now() + interval '1 hour')"
+    )
+
+    again = total([scrapes.text().decode()], "trunkline_accounts_limited", provider="plivo")
+    others = Scrapes(platform.settings).text().decode()
+
+    assert again == before
+    assert total([others], "trunkline_accounts_limited", provider="plivo") == before + 1
