@@ -22,9 +22,13 @@ _AGAIN_SECONDS: Final = 5.0
 
 @signals.worker_ready.connect(weak=False)
 def _tell_of_worker(sender: Any, **_: object) -> None:  # noqa: ANN401 -- Celery's consumer
-    settings = load()
+    serve_worker(load(), sender.pool)
+
+
+def serve_worker(settings: Settings, pool: object) -> None:
+    """Tells what a worker with this pool counts, if anybody is to be told."""
     # Not imported for this alone: it is large.
-    forks = type(sender.pool).__module__ == "celery.concurrency.prefork"
+    forks = type(pool).__module__ == "celery.concurrency.prefork"
     if settings.metrics_port is not None and forks:
         # The steps would be counted in the children, where nobody asks.
         _log.warning("no metrics: they need the threads pool", pool="prefork")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-#: Jobs of one request, a batch's cancellation above all, in whose traces it is shown.
+#: Jobs of one request, such as a batch, in whose traces it is shown.
 _MOST_JOBS: Final = 100
 #: How long a process that ends waits for its last spans to be taken.
 _FLUSH_SECONDS: Final = 2.0

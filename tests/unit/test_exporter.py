@@ -7,9 +7,12 @@ import threading
 
 import httpx
 import pytest
+from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.concurrency.thread import TaskPool as ThreadPool
 from structlog.testing import capture_logs
 
-from deploy.local.waiting import LOOPBACK
+from deploy.local.waiting import LOOPBACK, free_port
+from tests.conftest import make_settings
 from tests.rig import eventually
 from worker import exporter
 
@@ -30,4 +33,27 @@ def test_a_busy_port_is_told_of_once_and_taken_when_it_is_free(
         taken.close()
         thread.join(5)
     answer = httpx.get(f"http://{LOOPBACK}:{port}/metrics", trust_env=False)
-    assert "trunkline_build_info" in answer.text
+    assert "python_info" in answer.text
+
+
+def answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://{LOOPBACK}:{port}/metrics", trust_env=False).is_success
+    except httpx.ConnectError:
+        return False
+
+
+def test_threads_are_told_of_where_a_port_is_set() -> None:
+    pool, port = ThreadPool.__new__(ThreadPool), free_port()
+    exporter.serve_worker(make_settings("postgresql://h/d"), pool)
+    assert not answers(port)
+    exporter.serve_worker(make_settings("postgresql://h/d", metrics_port=port), pool)
+    eventually(lambda: answers(port))
+
+
+def test_children_that_count_for_themselves_are_not_told_of_and_the_log_says_why() -> None:
+    pool, port = PreforkPool.__new__(PreforkPool), free_port()
+    with capture_logs() as logs:
+        exporter.serve_worker(make_settings("postgresql://h/d", metrics_port=port), pool)
+    assert [one["event"] for one in logs] == ["no metrics: they need the threads pool"]
+    assert not answers(port)
