@@ -79,11 +79,14 @@ class Traces:
     ) -> None:
         """Shows the request that made or moved a job, now that it has been answered."""
         from opentelemetry import trace  # noqa: PLC0415 -- with the SDK
+        from opentelemetry.context import Context  # noqa: PLC0415
         from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
             TraceContextTextMapPropagator,
         )
 
-        found = TraceContextTextMapPropagator().extract({"traceparent": request.traceparent})
+        found = TraceContextTextMapPropagator().extract(
+            {"traceparent": request.traceparent}, Context()
+        )
         caller = trace.get_current_span(found).get_span_context()
         self._tracer.start_span(
             f"{method} {route}",
@@ -120,12 +123,24 @@ class Traces:
             )
         )
 
-    def close(self) -> None:
-        """Sends what is left, if the collector takes it soon."""
-        # A collector that is away must not hold up the end of a process: the SDK would go on.
-        sending = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
+    def end_with_process(self) -> None:
+        """Sends what is left when the process ends, if the collector takes it soon."""
+        ending = threading.Event()
+
+        def send() -> None:
+            ending.wait()
+            self._provider.shutdown()
+
+        # On a thread, since a collector that is away must not hold up the end, where the SDK would
+        # wait for half a minute; begun now, since a process that ends begins none.
+        sending = threading.Thread(target=send, name="last-spans", daemon=True)
         sending.start()
-        sending.join(_FLUSH_SECONDS)
+
+        def end() -> None:
+            ending.set()
+            sending.join(_FLUSH_SECONDS)
+
+        atexit.register(end)
 
 
 _traces: Traces | None = None
@@ -147,7 +162,7 @@ def configure(endpoint: str | None, *, service: str) -> None:
         # Importing numbers must not stop because nobody can watch.
         _log.warning("no traces: install trunkline[otel], or unset OTEL_EXPORTER_OTLP_ENDPOINT")
         return
-    atexit.register(_traces.close)
+    _traces.end_with_process()
 
 
 def _connect(service: str) -> Traces:

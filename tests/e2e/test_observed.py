@@ -6,6 +6,7 @@ One stack for all: the jobs are done first, each test looks at what they left.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -317,6 +318,20 @@ def test_a_rescue_goes_on_in_the_trace_and_is_counted(rig: Rig, scene: Scene, sp
     assert said(routed)["trunkline.attempt"] == 2
     assert {"POST /v1/imports", "import", *StepName} <= {span.name for span in tree.values()}
     assert total([scrape(rig, "worker1")], "trunkline_sweep_rescues_total") >= 1
+
+
+def test_metrics_answer_without_database_and_broker_and_say_so(rig: Rig) -> None:
+    rig.stack.redis.kill()
+    rig.stack.postgres.kill()
+    begun = time.monotonic()
+    # What was asked for just before is told again for five seconds.
+    eventually(lambda: total([scrape(rig, "api")], "trunkline_database_up") == 0)
+    told = scrape(rig, "api")
+    assert time.monotonic() - begun < 10, "no scrape waits for long"
+    assert total([told], "trunkline_broker_up") == 0
+    # What is not known is not shown, not even as it was before.
+    for name in ("trunkline_jobs{", "trunkline_sweep_age_seconds ", "trunkline_queue_messages{"):
+        assert name not in told
 
 
 def traced(spans: Spans, import_id: str) -> dict[bytes, Span]:

@@ -61,19 +61,6 @@ def test_without_a_database_requests_are_told_to_come_back(
     assert answer.headers["Retry-After"] == "2"
 
 
-def test_metrics_answer_without_database_and_broker_and_say_so(
-    app_without_database: FastAPI,
-) -> None:
-    answer = ask(app_without_database, "GET", "/metrics")
-
-    assert answer.status_code == 200
-    assert "trunkline_database_up 0.0" in answer.text
-    assert "trunkline_broker_up 0.0" in answer.text
-    # What is not known is not shown, not even as it was before.
-    for name in ("trunkline_jobs", "trunkline_sweep_age_seconds", "trunkline_queue_messages"):
-        assert name not in {line.split("{")[0].split(" ")[0] for line in answer.text.splitlines()}
-
-
 def test_what_the_database_told_is_told_again_for_some_seconds(platform: Platform) -> None:
     scrapes = Scrapes(platform.settings)
     before = total([scrapes.text().decode()], "trunkline_accounts_limited", provider="plivo")
