@@ -16,6 +16,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
+from worker.domain.allowances import Allowance
 from worker.domain.errors import BY_CODE
 from worker.domain.values import ProviderName
 
@@ -104,6 +105,11 @@ for _provider in ProviderName:
     JOBS_ENDED.labels("import", _provider, "stuck", "undo_failed")
     for _ours in OURS:
         JOBS_ENDED.labels("import", _provider, "failed", _ours)
+    DRIFT_FOUND.labels(_provider)
+for _outcome in ("delivered", "retried", "given_up"):
+    NOTIFICATIONS.labels(_outcome)
+for _allowance in Allowance:
+    RATE_LIMITED.labels(_allowance)
 
 
 def _code(code: str | None) -> str:
