@@ -30,14 +30,14 @@ _FIGURES: Final = text(
     END AS c, count(*)::float8 AS value
     FROM import_jobs WHERE state IN ('queued', 'running', 'undoing', 'stuck') GROUP BY 2, 3, 4
     UNION ALL
-    SELECT 'queue_age', CASE WHEN backlog THEN 'batches' ELSE 'imports' END, NULL, NULL,
+    SELECT 'queue_age', CASE WHEN backlog THEN 'batches' ELSE 'imports' END, provider, NULL,
         extract(epoch FROM clock_timestamp() - min(
             CASE WHEN backlog THEN sent_at ELSE greatest(updated_at, next_attempt_at) END
         ))::float8
     FROM import_jobs
     WHERE due_at IS NOT NULL AND state = 'queued'
       AND (next_attempt_at IS NULL OR next_attempt_at <= clock_timestamp())
-    GROUP BY 2
+    GROUP BY 2, 3
     UNION ALL
     SELECT 'limited', provider, NULL, NULL, count(*)::float8
     FROM provider_limits WHERE until > clock_timestamp() GROUP BY 2
@@ -64,8 +64,8 @@ class Figures:
 
     #: Kind, provider and state, or "held" → how many open jobs.
     jobs: Mapping[tuple[str, str, str], float]
-    #: "imports" or "batches" → for how long the oldest job there has waited for a worker.
-    queue_age_seconds: Mapping[str, float]
+    #: "imports" or "batches", and provider → for how long its oldest job has waited for a worker.
+    queue_age_seconds: Mapping[tuple[str, str], float]
     #: Provider → how many of its accounts it has asked to slow down.
     accounts_limited: Mapping[str, float]
     #: Provider → how many active numbers were last found changed.
@@ -102,7 +102,9 @@ def _figures(rows: list[Row[Any]]) -> Figures:
 
     return Figures(
         jobs={(row.a, row.b, row.c): row.value for row in rows if row.figure == "jobs"},
-        queue_age_seconds=by_word("queue_age"),
+        queue_age_seconds={
+            (row.a, row.b): row.value or 0.0 for row in rows if row.figure == "queue_age"
+        },
         accounts_limited=by_word("limited"),
         numbers_drifted=by_word("drifted"),
         notifications_pending=one("pending"),

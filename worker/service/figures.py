@@ -103,12 +103,15 @@ def _of_database(found: Figures) -> Iterable[Metric]:
     for words, number in {**none, **found.jobs}.items():
         jobs.add_metric(words, number)
     yield jobs
-    yield _by_word(
+    age = GaugeMetricFamily(
         "trunkline_queue_age_seconds",
         "For how long the oldest job that could begin has waited for a worker",
-        "queue",
-        {QUEUE: 0.0, BATCH_QUEUE: 0.0, **found.queue_age_seconds},
+        labels=["queue", "provider"],
     )
+    young = dict.fromkeys(product((QUEUE, BATCH_QUEUE), map(str, ProviderName)), 0.0)
+    for place, seconds in {**young, **found.queue_age_seconds}.items():
+        age.add_metric(place, seconds)
+    yield age
     no_provider = dict.fromkeys(map(str, ProviderName), 0.0)
     yield _by_word(
         "trunkline_accounts_limited",

@@ -77,8 +77,8 @@ def test_the_queue_is_as_old_as_the_job_that_has_waited_longest_for_a_worker(
         id=backlog,
     )
     age = reader.read().queue_age_seconds
-    assert 60 <= age["imports"] < 90
-    assert 5 <= age["batches"] < 35
+    assert 60 <= age["imports", "twilio"] < 90
+    assert 5 <= age["batches", "twilio"] < 35
 
 
 def test_drift_limits_and_notifications_are_counted(bench: Bench, reader: FiguresReader) -> None:
