@@ -15,7 +15,7 @@ from worker.db.engine import make_probe
 from worker.settings import Settings
 
 #: Longer than this nobody waits for figures.
-_PATIENCE: Final = "2s"
+_PATIENCE: Final = text("SET LOCAL statement_timeout = '2s'")
 #: What a job that waits for a place is called: its state is queued, or undoing.
 HELD: Final = "held"
 
@@ -24,9 +24,9 @@ HELD: Final = "held"
 # How long a job has waited for a worker: one that goes by the queue of those who wait for nobody,
 # since it became queued; one of the backlog, since it was let go and its message sent.
 _FIGURES: Final = text(
-    f"""
+    """
     SELECT 'jobs' AS figure, kind AS a, provider AS b, CASE
-        WHEN due_at IS NULL AND state IN ('queued', 'undoing') THEN '{HELD}' ELSE state
+        WHEN due_at IS NULL AND state IN ('queued', 'undoing') THEN 'held' ELSE state
     END AS c, count(*)::float8 AS value
     FROM import_jobs WHERE state IN ('queued', 'running', 'undoing', 'stuck') GROUP BY 2, 3, 4
     UNION ALL
@@ -54,7 +54,7 @@ _FIGURES: Final = text(
     UNION ALL
     SELECT 'swept', NULL, NULL, NULL, extract(epoch FROM clock_timestamp() - swept_at)::float8
     FROM sweeps
-    """  # noqa: S608 -- constants
+    """
 )
 
 
@@ -89,7 +89,7 @@ class FiguresReader:
             DATABASE_ERRORS: the database is away, or too slow.
         """
         with self._engine.begin() as connection:
-            connection.execute(text(f"SET LOCAL statement_timeout = '{_PATIENCE}'"))
+            connection.execute(_PATIENCE)
             return _figures(list(connection.execute(_FIGURES)))
 
 
