@@ -36,7 +36,7 @@ from api_stub.routes import (
 from api_stub.routes._looking import LOOKING_THREADS
 from api_stub.schemas import Problem
 from api_stub.waiting import POLLING_THREADS, Watch
-from worker import logs
+from worker import logs, tracing
 from worker.service import Service
 from worker.settings import load
 
@@ -74,6 +74,7 @@ def create_app() -> FastAPI:
     settings = load()
     logs.configure(level=settings.log_level, log_format=settings.log_format)
     logs.adopt_last_words()
+    tracing.configure(settings.otlp_endpoint, service="trunkline-api")
     _adopt_server_logs()
     # A thread that cannot have a connection would only wait for one.
     connections = settings.database_pool_size + settings.database_max_overflow

@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_stub import problems
-from worker import logs
+from worker import logs, tracing
 from worker.domain.errors import InternalError, PayloadTooLarge, TrunklineError
 
 _log = structlog.get_logger()
@@ -86,7 +86,8 @@ class RequestLog:
             await send(message)
 
         started = time.perf_counter()
-        with logs.bound(request_id=request_id):
+        traceparent = Headers(scope=scope).get("traceparent", "")
+        with logs.bound(request_id=request_id), tracing.receive(traceparent) as request:
             try:
                 await self._app(scope, receive, send_with_headers)
             except Exception as error:  # noqa: BLE001 -- the outermost frame that is ours
@@ -96,7 +97,10 @@ class RequestLog:
                     raise RuntimeError("the answer broke off") from None
                 await problems.answer(InternalError())(scope, receive, send_with_headers)
             finally:
-                _note(scope, status or _CLIENT_GONE, time.perf_counter() - started)
+                status = status or _CLIENT_GONE
+                _note(scope, status, time.perf_counter() - started)
+                method, route = _named(scope)
+                tracing.answered(request, route=route, method=method, status=status)
 
 
 def _request_id(given: str) -> str:
@@ -115,8 +119,7 @@ def _log_bug(error: BaseException) -> None:
 
 
 def _note(scope: Scope, status: int, seconds: float) -> None:
-    method = scope["method"] if scope["method"] in _METHODS else "other"
-    route = getattr(scope.get("route"), "path", "other")
+    method, route = _named(scope)
     REQUEST_SECONDS.labels(method, route, status).observe(seconds)
     quiet = route in _PROBES and status < _FIRST_ERROR
     (_log.debug if quiet else _log.info)(
@@ -127,6 +130,12 @@ def _note(scope: Scope, status: int, seconds: float) -> None:
         duration_ms=round(seconds * 1000, 1),
         organization_id=scope.get("state", {}).get("organization_id"),
     )
+
+
+def _named(scope: Scope) -> tuple[str, str]:
+    """Returns a request's method and its route's template, where they are ours."""
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    return method, getattr(scope.get("route"), "path", "other")
 
 
 class BodyLimit:

@@ -54,11 +54,19 @@ def queue_name(queue: JobQueue) -> str:
     return f"{BATCH_QUEUE if queue.backlog else QUEUE}.{queue.provider}"
 
 
+#: What every worker reads, and beside it a queue of its own. BATCH_QUEUE itself: the release before
+#: this one sends to it, while both work side by side.
+SHARED_QUEUES: Final = (
+    *(QUEUE, RESCUE_QUEUE, CONTROL_QUEUE, BATCH_QUEUE),
+    *map(queue_name, JOB_QUEUES),
+)
+
+
 def configuration(settings: Settings) -> dict[str, Any]:
     """Returns all of Celery's settings."""
     return {
         "broker_url": settings.broker_url.get_secret_value(),
-        "imports": ("worker.tasks", "worker.pulse"),
+        "imports": ("worker.tasks", "worker.pulse", "worker.exporter"),
         # State lives in Postgres. A result backend costs a tenth of the throughput and would keep
         # copies of errors in Redis.
         "result_backend": None,
@@ -68,12 +76,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_default_queue": QUEUE,
-        "task_queues": {
-            **{name: {} for name in (QUEUE, RESCUE_QUEUE, CONTROL_QUEUE)},
-            # A release before this one sends to it, while both work side by side.
-            BATCH_QUEUE: {},
-            **{queue_name(queue): {} for queue in JOB_QUEUES},
-        },
+        "task_queues": {queue: {} for queue in SHARED_QUEUES},
         "task_routes": {"imports.sweep": {"queue": CONTROL_QUEUE}},
         # Late: a message is acknowledged after its work, so a killed worker's message comes back.
         # The guard makes that harmless; the sweep is there when it does not come back.
@@ -328,12 +331,17 @@ def queue_lengths(queues: Iterable[str]) -> dict[str, int]:
     """Returns how many messages wait for a worker in each of some queues of the broker.
 
     Raises:
-        OSError: the broker cannot be reached.
+        OSError: the broker cannot be reached within two seconds.
     """
+    # Kept from one time to the next: a connection costs more than all its answers.
+    kept = kombu.pools.connections[impatient_connection()]
     try:
-        # Of the connections by which messages are sent: one for this alone would be made each time.
-        with app.pool.acquire(block=True, timeout=PATIENCE_SECONDS) as connection:
-            return {queue: _queue_length(connection, queue) for queue in queues}
+        with kept.acquire(block=True, timeout=PATIENCE_SECONDS) as connection:
+            try:
+                return {queue: _queue_length(connection, queue) for queue in queues}
+            except BROKER_ERRORS:
+                connection.collect()
+                raise
     except BROKER_ERRORS as error:
         raise OSError("the broker cannot be reached") from error
 
@@ -342,7 +350,9 @@ def _queue_length(connection: Any, queue: str) -> int:  # noqa: ANN401 -- kombu 
     try:
         declared = connection.default_channel.queue_declare(queue, passive=True)
     except kombu.exceptions.ChannelError:
-        # RabbitMQ and Redis both say so of a queue that nothing was ever sent to.
+        # Redis and RabbitMQ both say so of a queue that nothing was ever sent to. RabbitMQ closes
+        # the channel as well.
+        connection.revive(connection.channel())
         return 0
     length: int = declared.message_count
     return length

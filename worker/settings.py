@@ -148,6 +148,15 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(default=45.0, ge=5)
     #: A file that a worker touches every ninth of that while it is well, for probes from outside.
     pulse_file: Path | None = None
+    #: Where a worker, or beat, tells Prometheus what it counts; none by default, since two of one
+    #: machine would both want it. The API tells it at /metrics.
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    #: The address of this machine to listen on there: by default nobody else can ask.
+    metrics_host: str = "127.0.0.1"
+    #: Where traces go, by OTLP over HTTP; OpenTelemetry reads its other variables itself.
+    otlp_endpoint: str | None = Field(
+        default=None, validation_alias=_vendor("OTEL_EXPORTER_OTLP_ENDPOINT")
+    )
     #: Scales every retry delay; 1 in production, small in tests that wait for retries.
     retry_scale: float = Field(default=1.0, gt=0)
 
@@ -273,7 +282,7 @@ class Settings(BaseSettings):
     def _no_trailing_slash(cls, value: str | None) -> str | None:
         return value and value.rstrip("/")
 
-    @field_validator("self_test_base_url", mode="before")
+    @field_validator("self_test_base_url", "otlp_endpoint", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None
@@ -341,6 +350,15 @@ class Settings(BaseSettings):
         if value is not None and _is_production(info):
             fault = safety.web_fault(value, _trusted(info), schemes=("https",))
             _refuse("TRUNKLINE_SELF_TEST_BASE_URL", fault)
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _collector_is_safe(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and _is_production(info):
+            # A collector's token may go along.
+            fault = safety.web_fault(value, _trusted(info), schemes=("https",))
+            _refuse("OTEL_EXPORTER_OTLP_ENDPOINT", fault)
         return value
 
     @field_validator("livekit_url")

@@ -21,7 +21,7 @@ from uuid import UUID
 import celery
 import structlog
 
-from worker import metrics
+from worker import metrics, tracing
 from worker.celery_app import (
     BROKER_ERRORS,
     RESCUE_QUEUE,
@@ -90,6 +90,7 @@ def _worker() -> tuple[Runtime, Guard]:
     with _lock:
         if _runtime is None or _guard is None:
             settings = load()
+            tracing.configure(settings.otlp_endpoint, service="trunkline-worker")
             engine = make_engine(settings)
             _runtime = Runtime(
                 settings=settings,
@@ -476,8 +477,7 @@ def sweep() -> None:
 
 
 def _send_again(job_id: UUID, queue: Any) -> None:  # noqa: ANN401 -- a name, or kombu's queue
-    """Sends what was lost; this worker takes itself what nobody has heeded."""
-    metrics.SWEEP_RESCUES.inc()
+    """Sends what is due; this worker takes itself what nobody has heeded."""
     _send(format_id("imp", job_id), queue=queue)
 
 

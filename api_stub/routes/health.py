@@ -10,16 +10,12 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
-import structlog
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from api_stub.auth import Front
 from api_stub.routes._core import answer
-from worker.service import DATABASE_ERRORS
-
-_log = structlog.get_logger()
 
 router = APIRouter(tags=["health"])
 
@@ -88,9 +84,8 @@ def read_readiness(service: Front) -> Response:
 
 @router.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
 def read_metrics(service: Front) -> Response:
-    """Returns this process's counts and durations, and what the database counts for all of them."""
-    try:
-        service.count_for_operators()
-    except DATABASE_ERRORS:
-        _log.warning("database unavailable, its counts are those of before")
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    """Returns this process's counts and durations, and what database and broker hold for all.
+
+    It answers while either is away: `trunkline_database_up` and `trunkline_broker_up` say so.
+    """
+    return Response(service.scrape(), media_type=CONTENT_TYPE_LATEST)

@@ -28,7 +28,7 @@ SANDBOX_ALLOWANCES: Final = {
 
 # A key of a real account in the caller's shell must never reach a run against the sandbox, nor may
 # settings of an installed Trunkline.
-_FOREIGN_IN_SANDBOX = ("TWILIO_", "TELNYX_", "PLIVO_", "SIP_", "LIVEKIT_", "TRUNKLINE_")
+_FOREIGN_IN_SANDBOX = ("TWILIO_", "TELNYX_", "PLIVO_", "SIP_", "LIVEKIT_", "TRUNKLINE_", "OTEL_")
 # These override what the stack sets: Celery prefers CELERY_BROKER_URL to its configuration, Flower
 # takes any option from FLOWER_*, libpq any connection parameter from PG*.
 _FOREIGN_ALWAYS = ("CELERY_", "FLOWER_", "PG")

@@ -60,7 +60,14 @@ def api(around: Surroundings, url: str) -> Service:
     )
 
 
-def worker(around: Surroundings, name: str, concurrency: int, *, app: str = APP) -> Service:
+def worker(
+    around: Surroundings,
+    name: str,
+    concurrency: int,
+    *,
+    app: str = APP,
+    metrics_url: str | None = None,
+) -> Service:
     """A Celery worker; ready when it consumes."""
     # Threads: the work waits for vendors, and a prefork child per import would cost gigabytes.
     pool = ["-P", "threads", "--concurrency", str(concurrency)]
@@ -72,15 +79,19 @@ def worker(around: Surroundings, name: str, concurrency: int, *, app: str = APP)
         ["celery", "-A", app, "worker", *pool, "-E", "-n", f"{name}@%h", *quiet],
         ready=lambda: worker_answers(around.broker_url, worker_node(name)),
         # By this the database knows which worker asks.
-        extra_environment={"PGAPPNAME": name},
+        extra_environment={"PGAPPNAME": name, **_metrics(metrics_url)},
     )
 
 
-def beat(around: Surroundings) -> Service:
+def beat(around: Surroundings, *, metrics_url: str | None = None) -> Service:
     """The clock of the sweep; it answers nobody, so it is ready when it runs."""
     schedule = str(around.run_dir / "beat-schedule")
     return _service(
-        around, "beat", [*_CELERY, "beat", "-l", "warning", "-s", schedule], ready=lambda: True
+        around,
+        "beat",
+        [*_CELERY, "beat", "-l", "warning", "-s", schedule],
+        ready=lambda: True,
+        extra_environment=_metrics(metrics_url),
     )
 
 
@@ -101,6 +112,17 @@ def flower(around: Surroundings, url: str, login: str) -> Service:
 def _address(url: str) -> tuple[str, ...]:
     parts = urlsplit(url)
     return ("--host", str(parts.hostname), "--port", str(parts.port))
+
+
+def _metrics(url: str | None) -> dict[str, str]:
+    """Where a worker or beat is to answer Prometheus: each needs a port of its own."""
+    if url is None:
+        return {}
+    parts = urlsplit(url)
+    return {
+        "TRUNKLINE_METRICS_HOST": str(parts.hostname),
+        "TRUNKLINE_METRICS_PORT": str(parts.port),
+    }
 
 
 def _service(

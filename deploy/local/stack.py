@@ -103,11 +103,16 @@ class Stack:
         )
         self.sandbox = services.sandbox(around, self.sandbox_url, self.seed_sandbox)
         self.api = services.api(around, self.api_url)
+        names = [f"worker{number + 1}" for number in range(workers)]
+        #: Where each worker and beat tell what they count; the API tells it at /metrics.
+        self.metrics_urls = {
+            name: f"http://{LOOPBACK}:{free_port(None)}/metrics" for name in (*names, "beat")
+        }
         self.workers = tuple(
-            services.worker(around, f"worker{number + 1}", worker_concurrency)
-            for number in range(workers)
+            services.worker(around, name, worker_concurrency, metrics_url=self.metrics_urls[name])
+            for name in names
         )
-        self.beat = services.beat(around)
+        self.beat = services.beat(around, metrics_url=self.metrics_urls["beat"])
         self.flower = services.flower(
             around, self.flower_url, f"{FLOWER_USER}:{self.flower_password}"
         )

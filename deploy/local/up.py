@@ -92,6 +92,7 @@ def _introduce(console: Console, stack: Stack, account: TwilioAccount, api_key: 
             if live
             else {"Sandbox state": f"{stack.sandbox_url}/_sandbox/state  (starts afresh each time)"}
         ),
+        "Metrics": "  ".join([f"{stack.api_url}/metrics", *stack.metrics_urls.values()]),
         "Logs": str(stack.logs_dir),
     }
     _say(console, "")

@@ -100,6 +100,9 @@ def production(**changes: object) -> Settings:
         {"self_test_base_url": "http://127.0.0.1:8080"},
         {"self_test_base_url": "https://proxy.example.com"},
         {"log_level": "warning"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://otlp.example.com"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
         {"TELNYX_API_BASE_URL": "https://api.telnyx.eu/v2"},
         {"TWILIO_API_BASE_URL": None},
     ],
@@ -114,6 +117,7 @@ def test_production_takes_what_is_safe(changes: dict[str, object]) -> None:
     [
         ({"database_url": "postgresql://u:p@db.example.com/d"}, "DATABASE_URL.*sslmode"),
         ({"database_url": "postgresql://u:p@db.example.com/d?sslmode=prefer"}, "DATABASE_URL"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otlp.example.com"}, "OTLP_ENDPOINT.*https"),
         ({"database_url": "postgresql://u:p@db.example.com/d?sslmode=disable"}, "DATABASE_URL"),
         (
             {"database_url": "postgresql://u:p@127.0.0.1/d?host=db.example.com"},
@@ -270,6 +274,12 @@ def test_the_example_names_every_setting_and_no_other() -> None:
         for name, field in Settings.model_fields.items()
     }
     assert named == known
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, "nine"])
+def test_a_metrics_port_that_is_none_is_refused(port: object) -> None:
+    with pytest.raises(ValidationError, match="metrics_port"):
+        make_settings("postgresql://h/d", metrics_port=port)
 
 
 def test_a_short_livekit_secret_is_refused() -> None:

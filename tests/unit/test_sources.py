@@ -18,7 +18,11 @@ CONNECTING: Final = {
     "ftplib": set(),
     "http.client": set(),
     "httpcore": {"worker/outward.py"},
-    "httpx": {"worker/selftest.py", "worker/providers/_telnyx_wire.py"},
+    "httpx": {
+        "worker/selftest.py",
+        "worker/providers/_telnyx_transport.py",
+        "worker/providers/_telnyx_wire.py",
+    },
     "requests": {
         "worker/providers/_http.py",
         "worker/providers/_plivo_wire.py",

@@ -11,9 +11,9 @@ import alembic.command
 import alembic.config
 import alembic.runtime.migration
 import alembic.script
-from sqlalchemy import Engine, create_engine, event, exc, make_url, text
+from sqlalchemy import URL, Engine, create_engine, event, exc, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 
 from worker.settings import Settings
 
@@ -29,6 +29,8 @@ MIGRATION_LOCK: Final = 7_426_311
 #: How often a migration asks for a lock that somebody holds, and how long it rests in between.
 _MIGRATION_ATTEMPTS: Final = 10
 _MIGRATION_PAUSE_SECONDS: Final = 3.0
+#: PGAPPNAME, if it is set, names the process in pg_stat_activity.
+_CONNECT: Final = {"connect_timeout": 3, "fallback_application_name": "trunkline"}
 #: SQLSTATEs: lock_not_available, deadlock_detected.
 _BLOCKED: Final = ("55P03", "40P01")
 
@@ -54,20 +56,29 @@ def outlast(call: Callable[[], Result], *, seconds: float) -> Result:
 
 def make_engine(settings: Settings) -> Engine:
     """Returns a pool that connects lazily; create one a process, after any fork."""
-    url = make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
     engine = create_engine(
-        url,
+        _url(settings),
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
         # The one used last is used first: it needs no ping, and what is idle stays so.
         pool_use_lifo=True,
         # Parameters of a failed statement may be sealed values or phone numbers: not for logs.
         hide_parameters=True,
-        # PGAPPNAME, if it is set, names the process in pg_stat_activity.
-        connect_args={"connect_timeout": 3, "fallback_application_name": "trunkline"},
+        connect_args=_CONNECT,
     )
     _ping_idle_connections(engine)
     return engine
+
+
+def make_probe(settings: Settings) -> Engine:
+    """Returns a way to ask now and then: it keeps no connection, and waits for none of the pool."""
+    return create_engine(
+        _url(settings), poolclass=NullPool, hide_parameters=True, connect_args=_CONNECT
+    )
+
+
+def _url(settings: Settings) -> URL:
+    return make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
 
 
 def _ping_idle_connections(engine: Engine) -> None:

@@ -355,6 +355,12 @@ class PhoneNumber(Base):
             "check_due_at",
             postgresql_where=text("status = 'active'"),
         ),
+        # Each scrape of metrics counts these.
+        Index(
+            "ix_phone_numbers_drifted",
+            "provider",
+            postgresql_where=text("status = 'active' AND diagnosis ->> 'verdict' = 'drifted'"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     case,
     cast,
     delete,
+    event,
     false,
     func,
     literal,
@@ -28,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import aliased
 
+from worker import metrics, tracing
 from worker.db.models import Agent, ImportJob, JobStep, PhoneNumber
 from worker.db.notifications import add_job_notification
 from worker.db.records import JobRecord, StepRecord, read_job, read_step, with_values
@@ -82,6 +84,10 @@ def is_unheeded(resend_after_seconds: float) -> ColumnElement[bool]:
     return func.coalesce(resent, false())
 
 
+#: Whether nothing was sent for a job on purpose: its retry is the sweep's to begin.
+IS_PLANNED: Final = ImportJob.sent_at.is_(None) & ImportJob.next_attempt_at.is_not(None)
+
+
 def in_seconds(seconds: float) -> Any:  # noqa: ANN401 -- SQLAlchemy's own type for an expression
     """The database's time, some seconds from now."""
     return NOW + timedelta(seconds=seconds)
@@ -111,12 +117,21 @@ class Moves:
                 type=f"{job.kind}.{to}",
                 payload=_told(job, to, values),
             )
-        fence: int = connection.execute(
+        moved = connection.execute(
             update(ImportJob)
             .where(ImportJob.id == job.id, ImportJob.state == job.state)
             .values(state=to, version=ImportJob.version + 1, updated_at=NOW, **values)
-            .returning(ImportJob.fence)
-        ).scalar_one()
+            .returning(ImportJob.fence, ImportJob.updated_at)
+        ).one()
+        if to in FINAL:
+            told = _told(job, to, values)["error"]
+            note_end(
+                connection,
+                with_values(job, state=to),
+                code=None if told is None else told["code"],
+                at=moved.updated_at,
+            )
+        fence: int = moved.fence
         return fence
 
     def start_undo(
@@ -193,6 +208,7 @@ class Moves:
             )
         )
         for job in jobs:
+            note_end(connection, job, code=None, at=job.updated_at)
             if job.notify:
                 add_job_notification(
                     connection,
@@ -231,6 +247,29 @@ class Moves:
                 # Nothing waits in the broker for it, however long its queue is.
                 sent_at=None if by_sweep else NOW,
             )
+        )
+
+
+def note_end(connection: Connection, job: JobRecord, *, code: str | None, at: datetime) -> None:
+    """Counts the end of a job once its transaction is committed, and shows it in its trace."""
+
+    @event.listens_for(connection, "commit")
+    def _committed(_: Connection) -> None:
+        metrics.count_end(
+            kind=job.kind,
+            provider=job.provider,
+            state=job.state,
+            code=code,
+            seconds=(at - job.created_at).total_seconds(),
+        )
+        tracing.end_job(
+            job.id,
+            kind=job.kind,
+            provider=job.provider,
+            state=job.state,
+            code=code,
+            begun=job.created_at,
+            ended=at,
         )
 
 

@@ -40,18 +40,6 @@ class DueNotification:
     event_sealed: bytes | None = field(repr=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Backlog:
-    """How much is undelivered, for the operator."""
-
-    #: Not delivered and not given up.
-    pending: int
-    #: Of those, what a sender should have taken already.
-    due: int
-    #: For how long the oldest of these has been due.
-    oldest_due_seconds: float
-
-
 def add_job_notification(
     connection: Connection,
     *,
@@ -209,23 +197,6 @@ class Notifications:
         """Returns how many a sender could take now."""
         with self._engine.connect() as connection:
             return connection.execute(select(func.count()).where(_DUE)).scalar_one()
-
-    def backlog(self) -> Backlog:
-        """Returns how much is undelivered."""
-        is_due = Notification.due_at <= func.now()
-        late = func.extract("epoch", func.now() - func.min(Notification.due_at).filter(is_due))
-        query = select(
-            func.count().label("pending"),
-            func.count().filter(is_due).label("due"),
-            func.coalesce(late, 0).label("oldest_due_seconds"),
-        ).where(_PENDING)
-        with self._engine.connect() as connection:
-            row = connection.execute(query).one()
-            return Backlog(
-                pending=row.pending,
-                due=row.due,
-                oldest_due_seconds=float(row.oldest_due_seconds),
-            )
 
     # What they are signed with
 

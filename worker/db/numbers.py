@@ -336,19 +336,6 @@ class Numbers:
                 )
             return drifted
 
-    def count_drifted(self) -> dict[str, int]:
-        """Returns, by provider, how many active numbers were last found to have drifted."""
-        query = (
-            select(PhoneNumber.provider, func.count().label("numbers"))
-            .where(
-                PhoneNumber.status == NumberStatus.ACTIVE,
-                PhoneNumber.diagnosis["verdict"].astext == "drifted",
-            )
-            .group_by(PhoneNumber.provider)
-        )
-        with self._single.connect() as connection:
-            return {row.provider: row.numbers for row in connection.execute(query)}
-
     # Events
 
     def add_event(

@@ -86,13 +86,6 @@ _ANY_HELD: Final = text(
     """  # noqa: S608 -- constants
 )
 
-_COUNT_HELD: Final = text(
-    f"""
-    SELECT (SELECT count(*) FROM import_jobs WHERE {_HELD_ALONE})
-         + (SELECT count(*) FROM import_jobs WHERE {_HELD_IN_BATCH})
-    """  # noqa: S608 -- constants
-)
-
 # Which organisations and accounts hold jobs is found by jumping from one to the next in an index:
 # what a feeding costs depends on how many these are, not on how many jobs they hold.
 _HOLDERS: Final = f"""
@@ -222,12 +215,6 @@ def find_place(
         "due_at": in_seconds(resend_after_seconds),
         "backlog": found.under_way >= EXPRESS_PLACES,
     }
-
-
-def count_held(connection: Connection) -> int:
-    """Returns how many jobs wait for a place, of all organisations."""
-    found: int = connection.execute(_COUNT_HELD).scalar_one()
-    return found
 
 
 def lock_feeding(connection: Connection) -> None:

@@ -43,7 +43,7 @@ from worker.db.moves import (
     update_job,
 )
 from worker.db.notifications import notifications_of
-from worker.db.places import count_held, find_place
+from worker.db.places import find_place
 from worker.db.records import JobRecord, NewChange, NewJob, read_job
 from worker.domain.errors import (
     CredentialNotFound,
@@ -216,26 +216,11 @@ class JobRepository:
         with self._single.connect() as connection:
             return connection.execute(query).scalar()
 
-    def count_stuck(self) -> dict[str, int]:
-        """Returns, by kind, how many jobs wait for an operator."""
-        query = (
-            select(ImportJob.kind, func.count().label("jobs"))
-            .where(ImportJob.state.in_(OPEN), ImportJob.state == JobState.STUCK)
-            .group_by(ImportJob.kind)
-        )
-        with self._single.connect() as connection:
-            return {row.kind: row.jobs for row in connection.execute(query)}
-
     def count_of_newer_release(self) -> int:
         """Returns how many jobs go on only in a worker of a newer release."""
         query = select(func.count()).where(ImportJob.due_at.is_not(None), not_(and_(*IS_KNOWN)))
         with self._single.connect() as connection:
             return connection.execute(query).scalar_one()
-
-    def count_held(self) -> int:
-        """Returns how many jobs wait for a place."""
-        with self._single.connect() as connection:
-            return count_held(connection)
 
     # Submitting
 

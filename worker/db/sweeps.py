@@ -10,9 +10,10 @@ from uuid import UUID
 from sqlalchemy import Engine, Update, func, or_, select, tuple_, update
 from sqlalchemy.orm import aliased
 
+from worker import metrics
 from worker.db.engine import one_statement
 from worker.db.models import ImportJob, Sweep
-from worker.db.moves import IS_KNOWN, NOW, in_seconds, is_unheeded
+from worker.db.moves import IS_KNOWN, IS_PLANNED, NOW, in_seconds, is_unheeded
 from worker.domain.job import JobQueue, JobState
 
 #: A message that was sent is taken within milliseconds by a worker that has a thread free.
@@ -49,7 +50,11 @@ class Sweeps:
         Returns with each job whether the message that a sweep sent before has led to nothing.
         """
         due = (
-            select(ImportJob.id, is_unheeded(self._resend_after).label("unheeded"))
+            select(
+                ImportJob.id,
+                is_unheeded(self._resend_after).label("unheeded"),
+                IS_PLANNED.label("planned"),
+            )
             .where(ImportJob.due_at <= NOW, *IS_KNOWN)
             .order_by(ImportJob.due_at)
             .with_for_update(skip_locked=True)
@@ -60,13 +65,13 @@ class Sweeps:
             ImportJob.state.in_((JobState.RUNNING, JobState.UNDOING)),
         )
         with self._engine.begin() as connection:
-            taken = {row.id: row.unheeded for row in connection.execute(held)}
-            if len(taken) < limit:
-                more = connection.execute(loose.limit(limit - len(taken)))
-                taken |= {row.id: row.unheeded for row in more}
-            if taken:
-                connection.execute(_sent_again(list(taken), self._resend_after))
-            return taken
+            rows = connection.execute(held).all()
+            if len(rows) < limit:
+                rows = [*rows, *connection.execute(loose.limit(limit - len(rows)))]
+            if rows:
+                connection.execute(_sent_again([row.id for row in rows], self._resend_after))
+        metrics.SWEEP_RESCUES.inc(sum(not row.planned for row in rows))
+        return {row.id: row.unheeded for row in rows}
 
     def take_due(self, *, limit: int, waiting: Collection[JobQueue] = ()) -> dict[UUID, bool]:
         """Takes jobs that somebody should have moved on by now, for their message to be sent again.
@@ -90,7 +95,11 @@ class Sweeps:
             _NEWEST.c.backlog == ImportJob.backlog
         )
         taken = (
-            select(ImportJob.id, is_unheeded(self._resend_after).label("unheeded"))
+            select(
+                ImportJob.id,
+                is_unheeded(self._resend_after).label("unheeded"),
+                IS_PLANNED.label("planned"),
+            )
             .outerjoin(_NEWEST, overtaking)
             .where(ImportJob.due_at <= NOW, lost, *IS_KNOWN)
             .order_by(ImportJob.due_at)
@@ -103,9 +112,10 @@ class Sweeps:
                 update(ImportJob)
                 .where(ImportJob.id == taken.c.id)
                 .values(sent_at=NOW, due_at=in_seconds(self._resend_after))
-                .returning(ImportJob.id, taken.c.unheeded)
-            )
-            return {row.id: row.unheeded for row in rows}
+                .returning(ImportJob.id, taken.c.unheeded, taken.c.planned)
+            ).all()
+        metrics.SWEEP_RESCUES.inc(sum(not row.planned for row in rows))
+        return {row.id: row.unheeded for row in rows}
 
     def take_unpublished(self, *, limit: int, waiting: Collection[JobQueue] = ()) -> list[UUID]:
         """Takes jobs that were stored a while ago and have not begun, whose queue holds no message.
@@ -133,7 +143,8 @@ class Sweeps:
             taken = list(connection.execute(unsent).scalars())
             if taken:
                 connection.execute(_sent_again(taken, self._resend_after))
-            return taken
+        metrics.SWEEP_RESCUES.inc(len(taken))
+        return taken
 
     def note(self) -> None:
         """Writes down that a sweep has run."""

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeVar
 
@@ -260,6 +260,8 @@ class Attempt:
     number: int
     lease: Lease
     undo: bool = False
+    #: What its requests are shown within (:mod:`worker.tracing`); None if nobody traces.
+    trace_parent: object = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         undo = ".undo" if self.undo else ""

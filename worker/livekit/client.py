@@ -38,6 +38,7 @@ from worker.domain.errors import (
 from worker.domain.job import Attempt
 from worker.domain.values import SipLogin
 from worker.settings import Settings
+from worker.vendor_calls import observed
 
 if TYPE_CHECKING:
     import aiohttp
@@ -145,7 +146,7 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 class _Call:
     """One request: what it carries, and what becomes known of it on its way."""
 
-    attempt: str
+    attempt: Attempt
     read_seconds: float
     limit: asyncio.Timeout | None = None
     sent: bool = False
@@ -183,9 +184,11 @@ async def _label(
 ) -> aiohttp.ClientResponse:
     """Adds our header to a request, and looks at what the SDK ignores of the answer."""
     call = _CALL.get()
-    request.headers["X-Trunkline-Attempt"] = call.attempt
-    response = await send(request)
-    call.status = response.status
+    request.headers["X-Trunkline-Attempt"] = str(call.attempt)
+    url = str(request.url)
+    with observed(call.attempt, "livekit", method=request.method, url=url) as seen:
+        response = await send(request)
+        call.status = seen.status = response.status
     if (seconds := response.headers.get("Retry-After", "")).isdecimal():
         call.retry_after = float(seconds)
     if 300 <= response.status < 400:  # noqa: PLR2004 -- redirections
@@ -305,7 +308,7 @@ class Client:
 
     async def call(self, send: Callable[[SipService], Awaitable[T]], *, write: bool = False) -> T:
         """Sends one request; again after a short fault, but a write only if it never left."""
-        call = _Call(str(self._attempt), self._settings.read_timeout_seconds)
+        call = _Call(self._attempt, self._settings.read_timeout_seconds)
         _CALL.set(call)
 
         async def once() -> T:

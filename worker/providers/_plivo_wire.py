@@ -34,6 +34,7 @@ from worker.domain.job import Attempt
 from worker.providers._core import retrying
 from worker.providers._http import asked_wait, connections, unanswered
 from worker.settings import Settings
+from worker.vendor_calls import observed
 
 #: What a 4xx or a 404 means, as whoever asked says.
 Failure: TypeAlias = Callable[[], TrunklineError]
@@ -82,7 +83,10 @@ class Wire(BaseAdapter):
         self._attempt.lease.require(self._call_seconds)
         request.headers["X-Trunkline-Attempt"] = str(self._attempt)
         request.url = f"{self._base}{str(request.url).removeprefix(API)}"
-        answer = connections(os.getpid()).send(request, **options)
+        method = str(request.method)
+        with observed(self._attempt, "plivo", method=method, url=request.url) as call:
+            answer = connections(os.getpid()).send(request, **options)
+            call.status = answer.status_code
         # Read before anything is raised: else its connection is never given back.
         content = answer.content
         if answer.status_code >= HTTPStatus.MULTIPLE_CHOICES:

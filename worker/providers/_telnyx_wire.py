@@ -8,11 +8,9 @@ The SDK is imported when it is first used: see ``telnyx``.
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -119,6 +117,8 @@ def _client(key: str, settings: Settings, attempt: Attempt) -> Sdk:
     import httpx  # noqa: PLC0415 -- with the SDK, see above
     import telnyx  # noqa: PLC0415
 
+    from worker.providers._telnyx_transport import Transport  # noqa: PLC0415 -- it needs httpx
+
     # At DEBUG it logs bodies, and with them passwords; TELNYX_LOG would ask it to.
     logging.getLogger("telnyx").setLevel(logging.WARNING)
     timeout = telnyx.Timeout(
@@ -138,10 +138,8 @@ def _client(key: str, settings: Settings, attempt: Attempt) -> Sdk:
         # The SDK repeats a POST, too, and without an idempotency key.
         max_retries=0,
         timeout=timeout,
-        # A client keeps cookies, so each account has its own. Connections carry nothing over from
-        # one request to the next: all share them. So this client must never be closed.
         http_client=httpx.Client(
-            transport=_connections(os.getpid()),
+            transport=Transport(attempt),
             timeout=timeout,
             # No proxy and no .netrc of the environment: credentials go to Telnyx only.
             trust_env=False,
@@ -152,16 +150,6 @@ def _client(key: str, settings: Settings, attempt: Attempt) -> Sdk:
     # Not by the parameter, which only adds to TELNYX_CUSTOM_HEADERS of the environment.
     client._custom_headers = {"X-Trunkline-Attempt": str(attempt)}  # noqa: SLF001
     return client
-
-
-@lru_cache(maxsize=1)
-def _connections(process: int) -> httpx.BaseTransport:
-    """Returns the connections of a process: a fork must not use its parent's."""
-    import httpx  # noqa: PLC0415 -- with the SDK, see above
-
-    del process
-    limits = httpx.Limits(max_connections=256, max_keepalive_connections=32)
-    return httpx.HTTPTransport(trust_env=False, limits=limits)
 
 
 #: Vendor code or, where it is not listed, HTTP status → our error. What is not listed depends on

@@ -40,6 +40,7 @@ from worker.domain.job import Attempt
 from worker.providers._core import retrying
 from worker.providers._http import asked_wait, connections, unanswered
 from worker.settings import Settings
+from worker.vendor_calls import observed
 
 Sdk: TypeAlias = Any  # the SDK ships no types
 #: What a 4xx or a 404 means, as whoever asked says.
@@ -86,7 +87,9 @@ class Http(TwilioHttpClient):  # type: ignore[misc] # the SDK ships no types
         self.retry_after = self.request_id = None
         self._attempt.lease.require(self._call_seconds)
         headers = {**(headers or {}), "X-Trunkline-Attempt": str(self._attempt)}
-        answer = super().request(method, url, params, data, headers, **rest)
+        with observed(self._attempt, "twilio", method=method, url=url) as call:
+            answer = super().request(method, url, params, data, headers, **rest)
+            call.status = answer.status_code
         self.retry_after = answer.headers.get("Retry-After")
         self.request_id = answer.headers.get("Twilio-Request-Id")
         # The SDK takes an empty answer for a success, and to a deletion any answer.

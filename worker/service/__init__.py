@@ -7,7 +7,6 @@ did not exist, except where a published contract names the difference.
 
 from __future__ import annotations
 
-from worker import metrics
 from worker.batches import BatchRequest, read_batch_csv, read_batch_json
 from worker.celery_app import Sender, ping_broker
 from worker.db.audit import AuditRecord
@@ -25,8 +24,6 @@ from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
 from worker.diagnosis import Diagnosis
 from worker.domain.access import PERMISSIONS, Caller, Permission, Role
-from worker.domain.job import JobKind
-from worker.domain.values import ProviderName
 from worker.intake import (
     ImportRequest,
     InboundSettings,
@@ -44,6 +41,7 @@ from worker.service.batches import Batches, SubmittedBatch
 from worker.service.calls import CallbackAnswer, Calls
 from worker.service.checks import AccountNumber, AccountNumbers, Checks
 from worker.service.credentials import CredentialRequests
+from worker.service.figures import Scrapes
 from worker.service.imports import Imports, Submitted
 from worker.service.members import AgentChange, Members, UserChange
 from worker.service.numbers import Numbers, StoredEvent
@@ -123,6 +121,7 @@ class Service(
             vault=Vault(settings.vault_keys),
             sender=Sender(),
             limiter=Limiter(settings),
+            scrapes=Scrapes(settings),
         )
 
     @property
@@ -148,21 +147,13 @@ class Service(
         """
         return sum(self._directory.reseal_all(self._vault.reseal))
 
-    def count_for_operators(self) -> None:
-        """Sets the gauges of what the database counts: drifted numbers, stuck jobs, notifications.
+    def scrape(self) -> bytes:
+        """Returns what Prometheus is told: this process's counts, and what all of them hold.
 
-        Safe to repeat: yes, also by several processes; each shows the same.
+        Safe to repeat: yes, also by several at once; what is asked of the database is kept for some
+        seconds. It answers without the database and the broker, too, and says so.
         """
-        drifted, stuck = self._numbers.count_drifted(), self._jobs.count_stuck()
-        for provider in ProviderName:
-            metrics.NUMBERS_DRIFTED.labels(provider).set(drifted.get(provider, 0))
-        metrics.JOBS_HELD.set(self._jobs.count_held())
-        for kind in JobKind:
-            metrics.JOBS_STUCK.labels(kind).set(stuck.get(kind, 0))
-        backlog = self._notifications.backlog()
-        metrics.NOTIFICATIONS_PENDING.set(backlog.pending)
-        metrics.NOTIFICATIONS_LATE.set(backlog.oldest_due_seconds)
-        metrics.SWEEP_AGE.set(self._sweeps.age_seconds())
+        return self._scrapes.text()
 
     def check_readiness(self) -> dict[str, str | None]:
         """Returns, for the database, the broker and the sweep, None or what is wrong."""

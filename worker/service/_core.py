@@ -9,6 +9,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from worker import tracing
 from worker.celery_app import Sender
 from worker.db.audit import Deed
 from worker.db.batches import Batches as BatchStore
@@ -36,6 +37,7 @@ from worker.domain.values import NumberStatus, format_id, parse_id
 from worker.intake import ImportRequest, parse_credentials
 from worker.limiter import Limiter
 from worker.providers import PROVIDERS, Credentials
+from worker.service.figures import Scrapes
 from worker.settings import Settings
 
 
@@ -55,6 +57,7 @@ class Part:
         vault: Vault,
         sender: Sender,
         limiter: Limiter,
+        scrapes: Scrapes,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
@@ -66,6 +69,7 @@ class Part:
         self._vault = vault
         self._sender = sender
         self._limiter = limiter
+        self._scrapes = scrapes
 
     def _replayed(self, caller: Caller, key: str, fingerprint: str) -> JobRecord | None:
         """Returns the job that an earlier request with this key made.
@@ -83,6 +87,7 @@ class Part:
 
     def _start(self, job: JobRecord) -> None:
         """Asks a worker to go on with a job, unless it is held, or has ended."""
+        tracing.note_job(job.id)
         if job.is_held or job.is_final:
             return
         if not self._sender.start(format_id("imp", job.id), job.queue):

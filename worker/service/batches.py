@@ -12,7 +12,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from worker import metrics
+from worker import metrics, tracing
 from worker.batches import BatchItem, BatchRequest, import_of
 from worker.db.batches import BatchRecord, NewBatch, NewRow, RowRecord
 from worker.db.records import NewJob
@@ -89,6 +89,7 @@ class Batches(Part):
         for row in rows:
             if row.job is not None:
                 metrics.SUBMITS.labels(row.job.provider).inc()
+                tracing.note_job(row.job.id)
         self._audit(caller, "batch.submit", format_id("bat", batch_id))
         return SubmittedBatch(batch=self._batch(caller, format_id("bat", batch_id)), created=True)
 

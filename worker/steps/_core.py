@@ -80,7 +80,9 @@ class Runtime:
 class Context:
     """Everything that one attempt at one step may touch."""
 
-    def __init__(self, runtime: Runtime, claim: Claim, lease: Lease) -> None:
+    def __init__(
+        self, runtime: Runtime, claim: Claim, lease: Lease, trace_parent: object = None
+    ) -> None:
         self.runtime = runtime
         self.settings = runtime.settings
         self.claim = claim
@@ -92,6 +94,7 @@ class Context:
             number=claim.attempt,
             undo=claim.undo,
             lease=lease,
+            trace_parent=trace_parent,
         )
         self.tag = ImportTag(import_id=format_id("imp", claim.job.brought_in_by))
 

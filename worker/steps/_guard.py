@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 
-from worker import logs, metrics
+from worker import logs, metrics, tracing
 from worker.db.engine import DATABASE_ERRORS, outlast
 from worker.db.records import Claim, JobRecord, NoClaim
 from worker.domain.errors import (
@@ -224,10 +224,18 @@ class Guard:
                 provider=claim.job.provider,
             ),
             metrics.step_timer(claim.step, undo=claim.undo) as outcome,
+            tracing.attempt(
+                claim.job.id,
+                step=claim.step,
+                undo=claim.undo,
+                number=claim.attempt,
+                provider=claim.job.provider,
+                outcome=lambda: outcome.name,
+            ) as span,
         ):
             try:
                 try:
-                    result = work(Context(self._runtime, claim, lease))
+                    result = work(Context(self._runtime, claim, lease, span))
                 except TransientError as error:
                     outcome.set(error.code)
                     return self._later(claim, error, retry)
@@ -270,6 +278,7 @@ class Guard:
             self._runtime.claims.limit_account(
                 claim.job.provider, claim.job.account_ref, seconds=delay
             )
+            metrics.count_rate_limit(claim.job.provider, seconds=delay)
             # Everybody who waited starts at the same time otherwise, and is limited again.
             delay += random.random() * min(delay, 5.0)  # noqa: S311 -- jitter
             refund = not claim.undo and _age(claim) < RATE_LIMIT_PATIENCE
@@ -284,6 +293,7 @@ class Guard:
         )
         if not waits:
             return Next.UNDO
+        metrics.count_retry(claim.step, undo=claim.undo, code=error.code)
         return Next.END if by_sweep else RetryIn(seconds=delay, error=error)
 
     def _give_up(self, claim: Claim, error: TrunklineError) -> Failed:

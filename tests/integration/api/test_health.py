@@ -12,6 +12,8 @@ from fastapi import FastAPI
 from api_stub.app import build
 from tests.conftest import make_settings
 from tests.integration.api.conftest import Platform, new_request, problem
+from tests.rig import eventually
+from tests.scrapes import total
 from worker.service import Service
 
 KEY = {"X-Api-Key": "tl_any_key"}
@@ -57,3 +59,24 @@ def test_without_a_database_requests_are_told_to_come_back(
 
     problem(answer, 503, "service_unavailable")
     assert answer.headers["Retry-After"] == "2"
+
+
+def test_what_the_database_told_is_told_again_for_some_seconds(platform: Platform) -> None:
+    client = platform.client()
+
+    def limited() -> float:
+        told = client.get("/metrics").text
+        return total([told], "trunkline_accounts_limited", provider="plivo")
+
+    def limit(account: str) -> None:
+        platform.sql(
+            "INSERT INTO provider_limits VALUES ('plivo', :account, now() + interval '1 hour')",
+            account=account,
+        )
+
+    before = limited()
+    limit("seen-next")
+    eventually(lambda: limited() == before + 1)
+    limit("seen-later")
+
+    assert limited() == before + 1

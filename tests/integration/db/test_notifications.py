@@ -231,22 +231,3 @@ def test_who_was_given_up_for_dead_does_not_disturb_its_successor(
     store.failed(first.id, "It failed.", timedelta(0), attempt=2)
     record = only(store, job_id)
     assert (record.state, record.error) == (NotificationState.DELIVERED, None)
-
-
-def test_the_backlog_is_counted(bench: Bench, store: Notifications) -> None:
-    empty = store.backlog()
-    assert (empty.pending, empty.due, empty.oldest_due_seconds) == (0, 0, 0.0)
-    job_id = bench.submit()
-    for _ in range(4):
-        add(bench, job_id)
-    store.delivered(take(store).id)
-    take(store)
-    bench.sql(
-        "UPDATE notifications SET due_at = now() - interval '1 hour' WHERE attempts = 0 "
-        "AND id = (SELECT min(id::text)::uuid FROM notifications WHERE attempts = 0)"
-    )
-
-    backlog = store.backlog()
-
-    assert (backlog.pending, backlog.due, store.count_due()) == (3, 2, 2)
-    assert 3600 <= backlog.oldest_due_seconds < 3660

@@ -24,6 +24,7 @@ from worker.domain.job import JobQueue
 from worker.domain.spec import ImportSpec
 from worker.limiter import Limiter
 from worker.service import Caller, ImportRequest, Role, Service
+from worker.service.figures import Scrapes
 
 CREDENTIALS: dict[str, dict[str, str]] = {
     "twilio": {"account_sid": "AC" + "0" * 32, "auth_token": "sandbox-token-1"},
@@ -59,6 +60,7 @@ class _Platform:
             vault=self.vault,
             sender=_NoBroker(),
             limiter=Limiter(self.settings),
+            scrapes=Scrapes(self.settings),
         )
         organization = directory.create_organization("Acme")
         self.caller = Caller(
