@@ -76,6 +76,7 @@ class Session {
     const limit = AbortSignal.timeout(seconds * 1000);
     let answer;
     let body = null;
+    let said;
     try {
       answer = await fetch(path, {
         headers,
@@ -84,11 +85,15 @@ class Session {
         credentials: "omit",
         redirect: "error",
       });
-      if (answer.status !== 304) body = await answer.json();
+      said = await answer.text();
     } catch (error) {
       if (signal.aborted || this.over) throw error;
-      // Also what is no JSON: somebody else answers for the API.
       throw new Away("The API does not answer.");
+    }
+    try {
+      body = JSON.parse(said);
+    } catch {
+      // No news, or somebody else answers for the API: the status tells.
     }
     if (answer.status === 401 || answer.status === 403) {
       throw new Refused(text(body?.detail) || "This key is not accepted.");
@@ -96,8 +101,8 @@ class Session {
     const after = Number.parseInt(answer.headers.get("Retry-After") ?? "", 10);
     const retryAfter = Number.isFinite(after) ? after : null;
     if (answer.status === 429) throw new Away("The API asks us to slow down.", retryAfter);
-    if (!answer.ok && answer.status !== 304) {
-      throw new Away(text(body?.detail) || "The API has a problem.", retryAfter);
+    if (answer.status !== 304 && (!answer.ok || body === null)) {
+      throw new Away(text(body?.detail) || "The API does not answer.", retryAfter);
     }
     const date = Date.parse(answer.headers.get("Date") ?? "");
     if (!Number.isNaN(date)) clockAhead = Math.abs(date - Date.now()) > 2000 ? date - Date.now() : 0;
@@ -107,22 +112,26 @@ class Session {
 
 const text = (value) => (typeof value === "string" ? value : "");
 
-/** Waits, until it is woken or the signal says to stop. */
-function rest(seconds, signal, wake) {
+/** Waits, until it is woken; rejects once the signal says to stop. */
+function rest(seconds, signal, waker) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(done, seconds * 1000);
-    function done() {
+    const timer = setTimeout(wake, seconds * 1000);
+    function forget() {
       clearTimeout(timer);
       signal.removeEventListener("abort", stop);
-      wake?.removeEventListener("wake", done);
+      waker.removeEventListener("wake", wake);
+    }
+    function wake() {
+      forget();
       resolve();
     }
     function stop() {
-      done();
+      forget();
       reject(signal.reason);
     }
     signal.addEventListener("abort", stop);
-    wake?.addEventListener("wake", done);
+    waker.addEventListener("wake", wake);
+    if (signal.aborted) stop();
   });
 }
 
@@ -491,7 +500,7 @@ function connected(how, message = "", seconds = 0) {
     const said = `${message} What is shown may be out of date.`;
     if (trouble.textContent !== said) $("news").textContent = said;
     write(trouble, said);
-  } else if (trouble.textContent !== "") {
+  } else if (how === "live" && trouble.textContent !== "") {
     trouble.textContent = "";
     $("news").textContent = "The API answers again.";
   }

@@ -245,9 +245,8 @@ def test_it_waits_as_long_as_whoever_stands_before_the_api_says(
     page = show()
     page.clock.install()
     # No read of ours is counted: this is what a proxy would answer.
-    page.route(
-        "**/v1/**", lambda route: route.fulfill(status=429, headers={"Retry-After": "40"}, json={})
-    )
+    slow = {"status": 429, "headers": {"Retry-After": "40"}, "body": "<h1>Slow down</h1>"}
+    page.route("**/v1/**", lambda route: route.fulfill(**slow))
     expect(page.locator("#trouble")).to_contain_text("The API asks us to slow down.")
     expect(page.locator("#connection")).to_have_text(re.compile(r"Trying again in (40|39) s"))
     page.unroute("**/v1/**")
