@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 
-from api_stub import callbacks, problems
+from api_stub import callbacks, page, problems
 from api_stub.dialects import DIALECTS
 from api_stub.middleware import BodyLimit, RequestLog
 from api_stub.routes import (
@@ -116,6 +116,7 @@ def build(service: Service, *, threads: int) -> FastAPI:
         app.include_router(part.router)
     for dialect in DIALECTS.values():
         app.include_router(dialect)
+    app.include_router(page.router)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     problems.install(app)
     app.add_middleware(BodyLimit)

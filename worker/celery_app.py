@@ -7,6 +7,7 @@ message may be lost, doubled or late without hurting a job.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import celery
+import celery.worker.request
 import celery.worker.state
 import kombu.exceptions
 import kombu.pools
@@ -24,9 +26,9 @@ from celery import signals
 
 from worker import logs
 from worker.broker import Amqp
-from worker.domain.errors import TrunklineError
+from worker.domain.errors import BY_CODE, TrunklineError
 from worker.domain.job import JOB_QUEUES, JobQueue
-from worker.settings import Environment, Settings, load
+from worker.settings import Settings, load
 
 _log = structlog.get_logger()
 
@@ -158,14 +160,49 @@ BROKER_ERRORS: Final = (
 _OWN_QUEUE_SECONDS: Final = 600
 _own_queue: Any = None
 
-app = celery.Celery("trunkline", amqp=Amqp, set_as_current=False)
+#: Of an exception that shows itself as they usually do: its class, called.
+_CLASS_NAME: Final = re.compile(r"[A-Za-z_.]+(?=\()")
+
+
+def shown_error(exception: str) -> tuple[str, str]:
+    """Returns what Flower may show of a task's exception: in short, and instead of a traceback.
+
+    Our own errors speak for themselves. What anything else says may hold whatever it was busy with,
+    SQL and its parameters for one; its name is enough to find it in the log.
+    """
+    code = exception.partition(":")[0]
+    if code in BY_CODE:
+        return code, exception
+    named = _CLASS_NAME.match(exception)
+    name = named[0] if named else "Exception"
+    return name, f"{name}: not foreseen; the worker's log tells where."
+
+
+class ShownRequest(celery.worker.request.Request):  # type: ignore[misc]
+    """A message that is worked on, told to Flower without what only its log should hold."""
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002, ANN401 -- Celery's name
+        """Sends an event; one that tells of an error names it, without frames of our code."""
+        if "exception" in fields:
+            fields["exception"], fields["traceback"] = shown_error(fields["exception"])
+        super().send_event(type, **fields)
+
+
+class _ShownTask(celery.Task):  # type: ignore[misc]
+    """Every task of ours."""
+
+    # By its name: Celery makes a class of its own of it, in the worker alone.
+    Request = "worker.celery_app:ShownRequest"
+
+
+app = celery.Celery("trunkline", amqp=Amqp, task_cls=_ShownTask, set_as_current=False)
 
 
 def _defaults() -> dict[str, Any]:
-    settings = load()
-    if settings.env is Environment.PRODUCTION:
+    # Only Celery's own command line starts a Flower; a test runner may be given the word, too.
+    if "celery.bin.celery" in sys.modules:
         require_flower_login(sys.argv[1:], os.environ)
-    return configuration(settings)
+    return configuration(load())
 
 
 app.add_defaults(_defaults)
@@ -267,11 +304,11 @@ class StepShown:
 
     def retried(self, error: TrunklineError) -> None:
         """The attempt failed; the next one is another message with the same id."""
-        self._send("task-retried", exception=repr(error), traceback=str(error))
+        self._send("task-retried", exception=error.code, traceback=str(error))
 
     def failed(self, error: TrunklineError) -> None:
         """The step failed for good."""
-        self._send("task-failed", exception=repr(error), traceback=str(error))
+        self._send("task-failed", exception=error.code, traceback=str(error))
 
     def _send(self, event: str, **fields: object) -> None:
         dispatcher = None if _consumer is None else _consumer.event_dispatcher
@@ -410,19 +447,24 @@ def _persists(client: Any) -> bool | None:  # noqa: ANN401 -- kombu's is untyped
 
 
 def require_flower_login(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Ends a Flower that anybody could open: it shows every job, and can stop the workers.
+    """Ends a Flower that anybody could open: it shows every organisation's jobs.
+
+    A login in a file that --conf names is not seen from here; the variables go with it.
 
     Raises:
         SystemExit: the command is Flower's, and no login is set.
     """
     if "flower" not in arguments:
         return
-    options = ("--basic-auth", "--basic_auth", "--auth", "--conf")
-    if any(one.partition("=")[0] in options for one in arguments):
-        return
+    for place, argument in enumerate(arguments):
+        option, given, value = argument.partition("=")
+        if option in {"--basic-auth", "--basic_auth", "--auth"}:
+            following = arguments[place + 1 : place + 2]
+            if value or (not given and following and not following[0].startswith("-")):
+                return
     if any(environment.get(f"FLOWER_{name}") for name in ("BASIC_AUTH", "AUTH")):
         return
     sys.exit(
-        "Flower needs a login in production: set FLOWER_BASIC_AUTH=user:password, or FLOWER_AUTH "
-        "with an OAuth provider."
+        "Flower does not start without a login: set FLOWER_BASIC_AUTH=user:password, or "
+        "FLOWER_AUTH with an OAuth provider."
     )

@@ -28,6 +28,7 @@ from api_stub.routes._core import (
 from api_stub.routes._jobs import FAILURES, LOCATION, Prefer, accepted, outcome, watch_of
 from api_stub.routes._looking import NO_SIGHT, look
 from api_stub.schemas import (
+    ImportCounts,
     ImportPage,
     JobOut,
     JobSummary,
@@ -163,6 +164,22 @@ async def preflight_import(
         body = body.model_copy(update={"credentials": read})
     found = await look(request, partial(service.preflight, caller, body))
     return answer(PreflightOut.from_record(found))
+
+
+# Before the route of a single import, which would take the word for an id.
+@router.get(
+    "/v1/imports/counts",
+    response_model=ImportCounts,
+    summary="Count imports",
+    responses=problems.document(*ALWAYS),
+)
+def count_imports(service: Front, caller: Reader) -> Response:
+    """Returns how many of the organisation's jobs are in each state.
+
+    Cheap at any number of jobs: those that are open are counted, and of the rest those that ended
+    since `ended_since`.
+    """
+    return answer(ImportCounts.from_record(service.tally_imports(caller)))
 
 
 @router.get(

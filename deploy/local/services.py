@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 HTTP_OK: Final = 200
 START_SECONDS: Final = 40.0
+#: What Flower lists of a task: with the import's id among it, and an error's code.
+_COLUMNS: Final = "name,args,state,exception,uuid,runtime,received"
 #: Where Celery's object and its tasks are.
 APP: Final = "worker.celery_app"
 _CELERY: Final = ("celery", "-A", APP)
@@ -96,12 +98,17 @@ def beat(around: Surroundings, *, metrics_url: str | None = None) -> Service:
 
 
 def flower(around: Surroundings, url: str, login: str) -> Service:
-    """Flower, behind a password."""
+    """Flower, behind a password; whoever has it may look."""
     parts = urlsplit(url)
     return _service(
         around,
         "flower",
-        [*_CELERY, "flower", f"--address={parts.hostname}", f"--port={parts.port}"],
+        [
+            *(*_CELERY, "flower", f"--address={parts.hostname}", f"--port={parts.port}"),
+            f"--tasks_columns={_COLUMNS}",
+            # A job is stopped by cancelling it: ending its task would only leave it to the sweep.
+            "--read_only",
+        ],
         # Any answer will do: without the password it is a 401.
         ready=lambda: http_status(url) is not None,
         # Not on the command line, where every user of the machine can read it.

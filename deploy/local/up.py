@@ -83,6 +83,7 @@ def _introduce(console: Console, stack: Stack, account: TwilioAccount, api_key: 
     live = stack.profile == "live"
     public = stack.environment["TRUNKLINE_PUBLIC_BASE_URL"]
     rows = {
+        "Status page": f"{stack.api_url}/  (asks for the key)",
         "API, documented": f"{stack.api_url}/docs",
         "API key": api_key,
         "Flower": f"{stack.flower_url}  (user {stack.flower_user}, password "

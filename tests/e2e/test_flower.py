@@ -92,6 +92,7 @@ def test_a_retried_step_keeps_its_task_and_ends_well(rig: Rig, flower: httpx.Cli
     again = _tasks(flower, import_id)["imports.check_ownership"]
     assert again["state"] == "SUCCESS"
     assert again["retried"] is not None
+    assert again["exception"] == "provider_unavailable"
 
 
 def test_a_failed_step_shows_its_code_and_no_internals(rig: Rig, flower: httpx.Client) -> None:
@@ -106,8 +107,8 @@ def test_a_failed_step_shows_its_code_and_no_internals(rig: Rig, flower: httpx.C
 
     eventually(failed)
     task = _tasks(flower, import_id)["imports.check_ownership"]
-    assert task["exception"].startswith("NumberNotOwned(")
-    assert task["traceback"].startswith("number_not_owned: ")
+    assert task["exception"] == "number_not_owned"
+    assert task["traceback"].startswith("number_not_owned: The provider account does not own")
     assert "File " not in task["traceback"]
     eventually(
         lambda: (
@@ -115,3 +116,24 @@ def test_a_failed_step_shows_its_code_and_no_internals(rig: Rig, flower: httpx.C
             == "SUCCESS"
         )
     )
+
+
+def test_a_step_that_celery_itself_retries_and_fails_tells_no_more(
+    rig: Rig, flower: httpx.Client
+) -> None:
+    """The way of a job that has waited: each step is a message of its own then."""
+    customer = rig.customer(owns=False)
+    refused = {"action": "status", "status": 503, "times": 8}
+    rig.fault(account=customer.sid, step="check_ownership", **refused)
+    import_id = rig.submit(customer)["id"]
+    assert rig.wait([import_id])[import_id]["status"] == "failed"
+    eventually(
+        lambda: (
+            _tasks(flower, import_id).get("imports.check_ownership", {}).get("state") == "FAILURE"
+        )
+    )
+    task = _tasks(flower, import_id)["imports.check_ownership"]
+    assert task["retried"] is not None
+    assert task["exception"] == "number_not_owned"
+    assert task["traceback"].startswith("number_not_owned: The provider account does not own")
+    assert "File " not in task["traceback"]

@@ -104,18 +104,38 @@ def test_a_broker_that_forgets_or_says_nothing_is_a_warning() -> None:
         (["flower"], {"FLOWER_AUTH": ".*@example.com"}),
         (["flower", "--basic-auth=u:p"], {}),
         (["flower", "--basic_auth=u:p"], {}),
-        (["flower", "--conf=/etc/flower.py"], {}),
+        (["flower", "--basic-auth", "u:p"], {}),
+        (["flower", "--conf=/etc/flower.py"], {"FLOWER_BASIC_AUTH": "u:p"}),
     ],
 )
 def test_flower_with_a_login_may_run(arguments: list[str], environment: dict[str, str]) -> None:
     require_flower_login(arguments, environment)
 
 
-def test_flower_without_a_login_ends_in_production(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["flower"],
+        ["-A", "worker.celery_app", "flower", "--port=5555"],
+        ["flower", "--basic-auth="],
+        ["flower", "--auth="],
+        ["flower", "--basic-auth", "--port=5555"],
+        ["flower", "--basic-auth"],
+        # What such a file holds is not known here.
+        ["flower", "--conf=/etc/flower.py"],
+    ],
+)
+def test_flower_without_a_login_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="FLOWER_BASIC_AUTH=user:password"):
+        require_flower_login(arguments, {"FLOWER_BASIC_AUTH": "", "FLOWER_PORT": "5555"})
+
+
+@pytest.mark.parametrize("env", ["development", "production"])
+def test_flower_without_a_login_does_not_start(tmp_path: Path, env: str) -> None:
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(Path(__file__).parents[2]),
-        "TRUNKLINE_ENV": "production",
+        "TRUNKLINE_ENV": env,
         "TRUNKLINE_DATABASE_URL": "postgresql://u@127.0.0.1:1/d",
         "TRUNKLINE_BROKER_URL": "redis://127.0.0.1:1/0",
         "TRUNKLINE_VAULT_KEYS": Fernet.generate_key().decode(),

@@ -17,7 +17,9 @@ from worker.celery_app import (
     app,
     configuration,
     queue_name,
+    shown_error,
 )
+from worker.domain.errors import NumberNotOwned
 from worker.domain.job import JOB_QUEUES, StepName
 from worker.settings import load
 from worker.steps._guard import LONGEST_COUNTDOWN
@@ -96,3 +98,35 @@ def test_the_broker_keeps_no_results_and_runs_no_code() -> None:
     assert found["accept_content"] == ["json"]
     assert found["task_routes"] == {"imports.sweep": {"queue": CONTROL_QUEUE}}
     assert found["task_default_queue"] == QUEUE
+
+
+@pytest.mark.parametrize(
+    ("exception", "name"),
+    [
+        (KeyError("planted-secret"), "KeyError"),
+        (RuntimeError("number_not_owned: planted-secret"), "RuntimeError"),
+        ("sqlalchemy.exc.OperationalError('... [parameters: planted-secret]')", None),
+        ("<Odd planted-secret>", "Exception"),
+    ],
+)
+def test_flower_gets_the_name_alone_of_what_was_not_foreseen(
+    exception: Exception | str, name: str | None
+) -> None:
+    said = exception if isinstance(exception, str) else repr(exception)
+    short, long = shown_error(said)
+
+    assert short == (name or "sqlalchemy.exc.OperationalError")
+    assert long == f"{short}: not foreseen; the worker's log tells where."
+
+
+def test_flower_gets_our_own_errors_as_callers_do() -> None:
+    error = NumberNotOwned("Planted detail.")
+
+    assert shown_error(repr(error)) == ("number_not_owned", "number_not_owned: Planted detail.")
+
+
+def test_every_task_tells_flower_of_its_errors_in_this_way() -> None:
+    ours = [task for name, task in app.tasks.items() if not name.startswith("celery.")]
+
+    assert len(ours) > 2 * len(StepName)
+    assert {task.Request for task in ours} == {"worker.celery_app:ShownRequest"}

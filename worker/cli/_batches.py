@@ -95,7 +95,7 @@ def follow(
     try:
         if quiet:
             return _poll(service, caller, batch, lambda _: None)
-        if not OUT.is_terminal:
+        if not OUT.redraws:
             return _poll(service, caller, batch, _Lines())
         with Live(console=OUT, refresh_per_second=4) as live:
             return _poll(service, caller, batch, lambda now: live.update(picture(now)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -47,12 +48,36 @@ class Exit(IntEnum):
     USAGE = 2
     #: A job goes on, and nobody waited for its end.
     NOT_FINAL = 3
+    #: Whoever read the output went away, as `head` does; as shells tell of any other program.
+    UNREAD = 141
+
+
+def abandon() -> NoReturn:
+    """Ends the command without a word: nobody reads on."""
+    # What is buffered would be written at the end, and fail again.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    raise SystemExit(Exit.UNREAD)
+
+
+class _Output(Console):
+    """Where everything is printed for people."""
+
+    @property
+    def redraws(self) -> bool:
+        """Whether what was printed can be drawn over; else changes are told line by line."""
+        return self.is_terminal and not self.is_dumb_terminal
+
+    def on_broken_pipe(self) -> None:
+        """Nobody reads on."""
+        abandon()
 
 
 #: Closes what a command opened.
 AT_EXIT: Final = contextlib.ExitStack()
-OUT: Final = Console()
-ERR: Final = Console(stderr=True)
+OUT: Final = _Output()
+ERR: Final = _Output(stderr=True)
 #: Stands where there is nothing to tell.
 NONE: Final = "-"
 
@@ -193,4 +218,7 @@ def acting(organization: str) -> tuple[Service, Caller]:
 
 def show_json(value: Any) -> None:  # noqa: ANN401 -- anything that JSON holds
     """Prints JSON, for other programs."""
-    sys.stdout.write(json.dumps(value, default=str, indent=2) + "\n")
+    try:
+        sys.stdout.write(json.dumps(value, default=str, indent=2) + "\n")
+    except BrokenPipeError:
+        abandon()

@@ -39,7 +39,7 @@ def _shown(
 ) -> JobRecord:
     if quiet:
         return _poll(service, caller, import_id, lambda _: None)
-    if not OUT.is_terminal:
+    if not OUT.redraws:
         # What a job begins with is no news: a release starts with every step done.
         begins = StepState.DONE if job.kind is JobKind.RELEASE else StepState.WAITING
         seen: dict[StepName, str] = dict.fromkeys(job.shown_steps, begins)

@@ -14,9 +14,11 @@ from worker.cli._core import (
     acting,
     fail,
     open_service,
+    say,
     settings_of_environment,
     show_json,
 )
+from worker.db.engine import revisions
 from worker.db.vault import VaultKeyMissingError
 from worker.service import MigrationBlockedError, Role, migrate_database
 
@@ -25,18 +27,22 @@ admin = typer.Typer(help="Schema, organisations, API keys and agents.", no_args_
 
 
 @keys.command("new")
-def new_key() -> None:
+def new_key(as_json: AsJson = False) -> None:
     """Prints a new encryption key, to be put first in TRUNKLINE_VAULT_KEYS.
 
     Exit codes: 0 done.
 
     Example: trunkline keys new
     """
-    typer.echo(Fernet.generate_key().decode())
+    key = Fernet.generate_key().decode()
+    if as_json:
+        show_json({"key": key})
+    else:
+        say(key)
 
 
 @keys.command("rotate")
-def rotate() -> None:
+def rotate(as_json: AsJson = False) -> None:
     """Seals every stored secret with the first key of TRUNKLINE_VAULT_KEYS; repeatable.
 
     Afterwards the older keys may be removed from the setting.
@@ -50,22 +56,29 @@ def rotate() -> None:
         count = service.rotate_keys()
     except VaultKeyMissingError as error:
         fail(f"{error}; values sealed before it are done, run this again", Exit.FAILED)
-    typer.echo(f"{count} values are sealed with the first key; older keys can be removed.")
+    if as_json:
+        show_json({"sealed": count})
+    else:
+        say(f"{count} values are sealed with the first key; older keys can be removed.")
 
 
 @admin.command("migrate")
-def migrate() -> None:
+def migrate(as_json: AsJson = False) -> None:
     """Brings the database schema up to date, while jobs run; repeatable.
 
     Exit codes: 0 done, 1 the database is unreachable or somebody holds a table, 2 wrong settings.
 
     Example: trunkline admin migrate
     """
+    settings = settings_of_environment()
     try:
-        migrate_database(settings_of_environment())
+        migrate_database(settings)
     except MigrationBlockedError as error:
         fail(str(error), Exit.FAILED)
-    typer.echo("The schema is up to date.")
+    if as_json:
+        show_json({"revision": revisions(settings)[0]})
+    else:
+        say("The schema is up to date.")
 
 
 @admin.command("bootstrap")
@@ -85,9 +98,9 @@ def bootstrap(
     if as_json:
         show_json({"organization_id": organization_id, "api_key": key})
     else:
-        typer.echo(
-            f"organisation  {organization_id}\nAPI key       {key}\nKeep the key: it is not stored."
-        )
+        say(f"organisation  {organization_id}")
+        say(f"API key       {key}")
+        say("Keep the key: it is not stored.")
 
 
 @admin.command("create-agent")
@@ -97,6 +110,7 @@ def create_agent(
     dispatch_name: Annotated[
         str, typer.Option(help="The agent_name under which its workers register at LiveKit.")
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Makes an agent that imports can name; prints its id.
 
@@ -105,4 +119,8 @@ def create_agent(
     Example: trunkline admin create-agent "Front desk" -o Acme --dispatch-name front-desk
     """
     service, caller = acting(organization)
-    typer.echo(service.create_agent(caller, name=name, dispatch_name=dispatch_name))
+    agent_id = service.create_agent(caller, name=name, dispatch_name=dispatch_name)
+    if as_json:
+        show_json({"id": agent_id})
+    else:
+        say(agent_id)

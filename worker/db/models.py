@@ -219,6 +219,20 @@ class ImportJob(Base):
             "id",
             postgresql_where=text("due_at IS NULL AND state = 'queued' AND batch_id IS NOT NULL"),
         ),
+        # Whoever counts an organisation's jobs asks (worker/db/tally.py): which ended of late, and
+        # which wait for an operator?
+        Index(
+            "ix_import_jobs_ended",
+            "organization_id",
+            "finished_at",
+            postgresql_include=["state"],
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_import_jobs_stuck",
+            "organization_id",
+            postgresql_where=text("state = 'stuck'"),
+        ),
         Index(
             "uq_import_jobs_idempotency_key",
             "organization_id",

@@ -45,6 +45,7 @@ from worker.db.moves import (
 from worker.db.notifications import notifications_of
 from worker.db.places import find_place
 from worker.db.records import JobRecord, NewChange, NewJob, read_job
+from worker.db.tally import Tally, tally
 from worker.domain.errors import (
     CredentialNotFound,
     InvalidState,
@@ -198,6 +199,11 @@ class JobRepository:
         with self._single.connect() as connection:
             rows = connection.execute(query.order_by(ImportJob.id.desc()).limit(limit))
             return [read_job(row, {}) for row in rows]
+
+    def tally(self, organization_id: UUID) -> Tally:
+        """Returns how many of an organisation's jobs are in each state."""
+        with self._single.connect() as connection:
+            return tally(connection, organization_id)
 
     def original_routing(self, e164: str, provider_number_id: str) -> bytes | None:
         """Returns the newest saved original of a number, sealed; a re-import must not lose it."""

@@ -44,8 +44,8 @@ class TrunklineError(Exception):
         return f"{self.code}: {self.message}"
 
     def __repr__(self) -> str:
-        # What Flower shows of a failed task.
-        return f"{type(self).__name__}({self.message!r})"
+        # What Celery tells Flower of a failed task: the code that callers get, too.
+        return str(self)
 
 
 class TransientError(TrunklineError):

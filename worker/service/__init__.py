@@ -21,6 +21,7 @@ from worker.db.numbers import Numbers as NumberStore
 from worker.db.records import JobRecord, NotificationRecord, NumberRecord
 from worker.db.repository import JobRepository
 from worker.db.sweeps import Sweeps
+from worker.db.tally import TALLY_HOURS, Tally
 from worker.db.vault import Vault
 from worker.diagnosis import Diagnosis
 from worker.domain.access import PERMISSIONS, Caller, Permission, Role
@@ -55,6 +56,7 @@ __all__ = [
     "DATABASE_ERRORS",
     "PERMISSIONS",
     "PROBE_HEADER",
+    "TALLY_HOURS",
     "AccountNumber",
     "AccountNumbers",
     "AgentChange",
@@ -87,6 +89,7 @@ __all__ = [
     "StoredEvent",
     "Submitted",
     "SubmittedBatch",
+    "Tally",
     "UserChange",
     "UserRecord",
     "explain",

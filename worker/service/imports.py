@@ -10,6 +10,7 @@ from uuid_utils.compat import uuid7
 
 from worker import metrics
 from worker.db.records import JobRecord, NewJob
+from worker.db.tally import Tally
 from worker.domain.access import Caller, Permission
 from worker.domain.errors import InvalidRequest, NotFound
 from worker.domain.job import JobKind, JobState
@@ -150,6 +151,11 @@ class Imports(Part):
             kind=kind,
             batch_id=batch_id,
         )
+
+    def tally_imports(self, caller: Caller) -> Tally:
+        """Returns how many of the organisation's jobs are in each state."""
+        caller.require(Permission.READ)
+        return self._jobs.tally(caller.organization_id)
 
     def cancel(self, caller: Caller, import_id: str) -> JobRecord:
         """Asks for an import to be undone and stopped.

@@ -104,7 +104,7 @@ def test_a_client_that_goes_away_in_its_body_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/imports/", "/v2/imports", "/v1//imports", "/metrics/", "/redoc"]
+    "path", ["/v1", "/v1/imports/", "/v2/imports", "/v1//imports", "/metrics/", "/redoc"]
 )
 def test_an_unknown_path_is_a_problem(tenant: Tenant, path: str) -> None:
     problem(tenant.http.get(path), 404, "not_found")

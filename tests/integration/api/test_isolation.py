@@ -346,6 +346,10 @@ def test_a_query_for_what_others_have_finds_nothing(
     _, client = attacker.clients[role]
     batch = {"batch": victim.ids["bat"]}
     assert client.get("/v1/imports", params=batch).json()["items"] == []
+    counts = client.get("/v1/imports/counts").json()
+    # The attacker's own import is active; of the victim's two, one is open.
+    assert set(counts["open"].values()) == {0}
+    assert sum(counts["ended"].values()) == 1
     number = {"phone_number": victim.number}
     assert client.get("/v1/imports", params=number).json()["items"] == []
     if role is Role.ADMIN:

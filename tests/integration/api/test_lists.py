@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import httpx
 
 from tests.integration.api.conftest import Platform, Tenant, new_request, problem
 from worker.domain.errors import NumberNotOwned
+from worker.service import Role
 
 
 def pages(tenant: Tenant, path: str, **params: Any) -> list[list[dict[str, Any]]]:
@@ -127,3 +131,32 @@ def test_a_cursor_of_another_list_is_refused(tenant: Tenant) -> None:
     answer = tenant.http.get("/v1/phone-numbers", params={"cursor": cursor})
 
     problem(answer, 400, "invalid_request")
+
+
+def test_imports_are_counted_by_state(platform: Platform, tenant: Tenant, other: Tenant) -> None:
+    def counts(client: httpx.Client) -> dict[str, Any]:
+        answer = client.get("/v1/imports/counts")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    nothing = dict.fromkeys(("queued", "running", "undoing", "stuck"), 0)
+    none_ended = dict.fromkeys(("active", "failed", "cancelled", "released"), 0)
+    empty = counts(tenant.http)
+    assert (empty["open"], empty["ended"]) == (nothing, none_ended)
+
+    _queued, running, active, failed, stuck = (tenant.submit()["id"] for _ in range(5))
+    platform.begin(running)
+    platform.finish_all(active)
+    platform.fail(failed, NumberNotOwned())
+    platform.stick(stuck, NumberNotOwned(), "the trunk")
+
+    _, viewer = tenant.add_key(Role.VIEWER)
+    found = counts(viewer)
+    assert found["open"] == {**nothing, "queued": 1, "running": 1, "stuck": 1}
+    assert found["ended"] == {**none_ended, "active": 1, "failed": 1}
+    since = datetime.fromisoformat(found["ended_since"])
+    assert abs(datetime.now(UTC) - timedelta(hours=24) - since) < timedelta(minutes=1)
+    # Nobody else's, and nobody's without a key.
+    assert counts(other.http)["open"] == nothing
+    problem(platform.client().get("/v1/imports/counts"), 401, "unauthenticated")

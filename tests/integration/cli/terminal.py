@@ -65,9 +65,11 @@ def piped(rig: Rig, *arguments: str, stdin: str = "", organization: str = "Acme"
     return Done(code=code, out=out.getvalue(), err=err.getvalue())
 
 
-def in_terminal(rig: Rig, *arguments: str, columns: int = 80, answer: str = "") -> Done:
+def in_terminal(
+    rig: Rig, *arguments: str, columns: int = 80, answer: str = "", term: str = "xterm"
+) -> Done:
     """Runs it in a pseudo-terminal without colour; what it prints comes in one stream."""
-    environment = {**rig.stack.environment, "TERM": "xterm", "NO_COLOR": "1"}
+    environment = {**rig.stack.environment, "TERM": term, "NO_COLOR": "1"}
     # They would be believed rather than the terminal; some test runners set them.
     for name in ("COLUMNS", "LINES"):
         environment.pop(name, None)

@@ -6,12 +6,14 @@ import contextlib
 import io
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -281,3 +283,90 @@ def test_an_unreachable_database_is_one_clear_message(trunkline: Trunkline) -> N
     assert done.returncode == 1
     assert "trunkline doctor" in done.stderr
     assert "planted" not in done.stderr
+
+
+def test_chores_answer_in_json(trunkline: Trunkline) -> None:
+    def asked(*arguments: str) -> Any:
+        done = trunkline(*arguments, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    assert set(asked("admin", "migrate")) == {"revision"}
+    Fernet(asked("keys", "new")["key"])
+    asked("admin", "bootstrap", "-o", "Acme")
+    made = asked("admin", "create-agent", "Desk", "-o", "Acme", "--dispatch-name", "desk")
+    assert made["id"].startswith("agt_")
+    assert asked("keys", "rotate") == {"sealed": 0}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["admin", "bootstrap", "-o", "Acme"], ["credentials", "list", "-o", "Acme"]]
+)
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_whoever_stops_reading_hears_no_complaint(
+    trunkline: Trunkline, environment: dict[str, str], arguments: list[str], more: list[str]
+) -> None:
+    trunkline("admin", "bootstrap", "-o", "Acme")
+    theirs, ours = os.pipe()
+    # As `head` does once it has its lines.
+    os.close(theirs)
+    try:
+        done = subprocess.run(  # noqa: S603 -- our own module and arguments
+            [sys.executable, "-m", "worker.cli", *arguments, *more],
+            env=environment,
+            stdout=ours,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["trunkline", "re"], {"release"}),
+        (["trunkline", "credentials", "ro"], {"rotate"}),
+        (["trunkline", "import", "--provider", "t"], {"twilio", "telnyx"}),
+        (["trunkline", "numbers", "--j"], {"--json"}),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_options_and_values(
+    trunkline: Trunkline, shell: str, words: list[str], wanted: set[str]
+) -> None:
+    asking = {
+        "bash": {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)},
+        "zsh": {"_TYPER_COMPLETE_ARGS": " ".join(words)},
+        "fish": {
+            "_TYPER_COMPLETE_ARGS": " ".join(words),
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        },
+    }[shell]
+    done = trunkline(**asking, _TRUNKLINE_COMPLETE=f"complete_{shell}")
+
+    assert done.returncode == 0
+    assert set(re.findall(r"(?<![\w-])(?:--)?[a-z]+", done.stdout)) >= wanted
+
+
+def test_a_shell_that_read_the_script_completes(environment: dict[str, str]) -> None:
+    """Bash, which every machine has: with the script as the command prints it."""
+    program = Path(sys.executable).with_name("trunkline")
+    script = """
+        source <(_TRUNKLINE_COMPLETE=source_bash trunkline)
+        COMP_WORDS=(trunkline credentials ro) COMP_CWORD=2
+        _trunkline_completion trunkline
+        echo "completed: ${COMPREPLY[*]}"
+    """
+    done = subprocess.run(  # noqa: S603 -- our own script
+        ["/bin/bash", "--norc", "-c", script],
+        env={**environment, "PATH": f"{program.parent}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "completed: rotate" in done.stdout, done

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import typer.main
@@ -15,6 +17,7 @@ import typer.main
 from tests.integration.cli.terminal import brought_in, in_terminal, piped
 from tests.rig import FOREIGN_URL, TOKEN, Customer, Rig
 from worker.cli import app
+from worker.cli._core import Exit
 
 _COMMAND = typer.main.get_command(app)
 
@@ -42,18 +45,24 @@ def test_preflight_takes_what_import_takes() -> None:
     assert options["import"] == options["preflight"]
 
 
-def _all_commands() -> Mapping[str, str]:
-    found: dict[str, str] = {}
+def _all_commands() -> Mapping[str, Any]:
+    found: dict[str, Any] = {}
     for name, command in _COMMAND.commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", {"": command})
-        found |= {f"{name} {sub}".strip(): one.help for sub, one in inner.items()}
+        found |= {f"{name} {sub}".strip(): one for sub, one in inner.items()}
     return found
 
 
-@pytest.mark.parametrize(("name", "text"), _all_commands().items())
-def test_every_command_documents_its_exit_codes_and_gives_an_example(name: str, text: str) -> None:
-    assert "Exit codes: 0 " in text
-    assert f"Example: trunkline {name}" in text
+@pytest.mark.parametrize(("name", "command"), _all_commands().items())
+def test_every_command_has_exit_codes_an_example_and_json(name: str, command: Any) -> None:
+    assert "Exit codes: 0 " in command.help
+    assert f"Example: trunkline {name}" in command.help
+    assert "--json" in {option for one in command.params for option in one.opts}
+
+
+def test_the_command_itself_names_every_exit_code() -> None:
+    epilog = str(_COMMAND.epilog)
+    assert {int(code) for code in re.findall(r"\b\d+\b(?= [a-z])", epilog)} == {*Exit, 130}
 
 
 def test_preflight_tells_refusals_and_changes_and_changes_nothing(rig: Rig) -> None:
@@ -109,6 +118,9 @@ def test_a_terminal_of_80_columns_holds_every_line_of_a_table(rig: Rig) -> None:
     for columns in (80, 120):
         done = in_terminal(rig, "preflight", *arguments, columns=columns)
         assert done.code == 0, done.out
+        # Without colour, as was asked, also where one would say that all is well.
+        assert f"{customer.number} can be imported" in done.out
+        assert not re.search(r"\x1b\[(\d+;)*[349][0-7]", done.out)
         prose = ("warning",)
         lines = [one for one in done.out.splitlines() if not _plain(one).startswith(prose)]
         assert columns - 10 < max(len(_plain(one)) for one in lines) <= columns
@@ -212,3 +224,21 @@ def test_who_stops_waiting_is_told_that_the_job_goes_on(rig: Rig) -> None:
     assert "Traceback" not in err
     found = rig.api.get("/v1/imports", params={"phone_number": customer.number}).json()["items"]
     assert [one["cancel_requested_at"] for one in found] == [None]
+
+
+def test_a_terminal_that_cannot_draw_gets_lines_and_a_narrow_one_whole_numbers(rig: Rig) -> None:
+    customer = rig.customer()
+    import_id = rig.submit(customer)["id"]
+    rig.wait([import_id])
+    done = in_terminal(rig, "status", import_id, "--watch", term="dumb")
+    assert done.code == 0, done.out
+    lines = done.out.splitlines()
+    assert lines[0] == "validate_credentials: done"
+    assert lines[-1] == f"{import_id} active"
+    assert "\x1b" not in done.out
+
+    narrow = in_terminal(rig, "numbers", columns=34)
+    assert narrow.code == 0, narrow.out
+    rows = [_plain(line) for line in narrow.out.splitlines()]
+    assert max(map(len, rows)) <= 34
+    assert any(row.startswith(customer.number) for row in rows)
