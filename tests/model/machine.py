@@ -137,8 +137,8 @@ class Model(RuleBasedStateMachine):
         except NumberAlreadyImported:
             assert known is None, "a key that was used is answered with its job"
             return
-        assert made is (known is None), "one key makes one job"
-        if not made:
+        assert (made is None) is (known is not None), "one key makes one job"
+        if made is None:
             assert key is not None
             earlier = self.stage.runtime.jobs.find_by_idempotency_key(job.organization_id, key)
             assert earlier is not None

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from worker.db.audit import Deed, note
 from worker.db.engine import one_statement
 from worker.db.members import hold_named
 from worker.db.models import Credential, ImportJob, JobStep, PhoneNumber
@@ -230,8 +231,12 @@ class JobRepository:
 
     # Submitting
 
-    def submit(self, job: NewJob, inline_credential: Mapping[str, Any] | None) -> bool:
-        """Stores a job and claims its number; False if its idempotency key has been used before.
+    def submit(
+        self, job: NewJob, inline_credential: Mapping[str, Any] | None, deed: Deed | None = None
+    ) -> JobRecord | None:
+        """Stores a job and claims its number; None if its idempotency key has been used before.
+
+        ``deed`` is what the audit log keeps of it.
 
         Raises:
             NumberAlreadyImported: the number is active or another import of it is under way.
@@ -255,13 +260,15 @@ class JobRepository:
                     index_elements=["organization_id", "idempotency_key"],
                     index_where=text("idempotency_key IS NOT NULL"),
                 )
-                .returning(ImportJob.id)
-            ).scalar()
+                .returning(ImportJob.__table__)
+            ).first()
             if made is None:
                 connection.rollback()
-                return False
+                return None
             self._claim_number(connection, job)
-            return True
+            if deed is not None:
+                note(connection, deed)
+            return read_job(made, {})
 
     def _start(
         self, connection: Connection, organization_id: UUID, *, undo: bool = False

@@ -82,14 +82,14 @@ class Imports(Part):
             notify=request.callback_url is not None,
             warnings=warnings_of(spec, parsed),
         )
-        if not self._jobs.submit(job, inline):
+        deed = self._deed(caller, "import.submit", format_id("imp", job_id))
+        stored = self._jobs.submit(job, inline, deed)
+        if stored is None:
             assert idempotency_key is not None, "only a key can have been used before"
             earlier = self._replayed(caller, idempotency_key, fingerprint)
             assert earlier is not None, "the key's job was stored by somebody else just now"
             return Submitted(job=earlier, created=False)
         metrics.SUBMITS.labels(spec.provider).inc()
-        self._audit(caller, "import.submit", format_id("imp", job_id))
-        stored = self.get_import(caller, format_id("imp", job_id))
         self._start(stored)
         return Submitted(job=stored, created=True)
 

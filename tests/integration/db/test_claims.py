@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.integration.db.conftest import Bench
-from worker.db.records import Claim, NoClaim
+from worker.db.audit import Deed
+from worker.db.records import Claim, JobRecord, NewJob, NoClaim
 from worker.domain.errors import (
     CredentialInUse,
     CredentialNotFound,
@@ -264,7 +265,7 @@ def test_one_number_is_claimed_once_in_the_whole_system(bench: Bench, at_once: A
             bench.new_job(organization_id=elsewhere if i % 2 else bench.organization_id), None
         ),
     )
-    assert results.count(True) == 1
+    assert sum(isinstance(result, JobRecord) for result in results) == 1
     assert sum(isinstance(result, NumberAlreadyImported) for result in results) == 7
     assert bench.sql("SELECT count(*) FROM import_jobs")[0][0] == 1
 
@@ -278,9 +279,28 @@ def test_an_asserted_claim_never_blocks_the_proven_owner(bench: Bench) -> None:
 
 def test_one_key_makes_one_job(bench: Bench, at_once: AtOnce) -> None:
     results = at_once(8, lambda _: bench.jobs.submit(bench.new_job(idempotency_key="k"), None))
-    assert results.count(True) == 1
-    assert results.count(False) == 7
+    assert sum(isinstance(result, JobRecord) for result in results) == 1
+    assert results.count(None) == 7
     assert bench.sql("SELECT count(*) FROM import_jobs")[0][0] == 1
+
+
+def test_an_import_is_audited_where_it_is_stored_and_nowhere_else(bench: Bench) -> None:
+    def submit(job: NewJob) -> JobRecord | None:
+        deed = Deed(
+            organization_id=job.organization_id,
+            actor="key",
+            action="import.submit",
+            subject=str(job.id),
+        )
+        return bench.jobs.submit(job, None, deed)
+
+    kept = submit(bench.new_job(idempotency_key="k"))
+    assert kept is not None
+    assert kept == bench.get(kept.id)
+    assert submit(bench.new_job("+14155550101", idempotency_key="k")) is None
+    with pytest.raises(NumberAlreadyImported):
+        submit(bench.new_job())
+    assert bench.sql("SELECT subject FROM audit_log") == [(str(kept.id),)]
 
 
 def test_a_credential_cannot_go_while_a_job_that_needs_it_is_stored(bench: Bench) -> None:
