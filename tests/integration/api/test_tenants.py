@@ -22,6 +22,7 @@ ID = "0" * 32
 ROUTES = [
     ("POST", "/v1/imports", "writes"),
     ("GET", "/v1/imports", "reads"),
+    ("GET", "/v1/imports/counts", "reads"),
     ("GET", f"/v1/imports/imp_{ID}", "reads"),
     ("POST", f"/v1/imports/imp_{ID}/cancel", "writes"),
     ("POST", f"/v1/imports/imp_{ID}/retry", "writes"),
