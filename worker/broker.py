@@ -6,6 +6,7 @@ from typing import Any
 
 import celery.app.amqp
 import kombu.connection
+import kombu.transport.pyamqp
 import kombu.transport.redis
 import redis.exceptions
 
@@ -38,8 +39,32 @@ class _Channel(kombu.transport.redis.Channel):
         return super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
 
 
-class _Transport(kombu.transport.redis.Transport):
+class _RedisTransport(kombu.transport.redis.Transport):
     Channel = _Channel
+
+
+class _RabbitTransport(kombu.transport.pyamqp.Transport):
+    """RabbitMQ with quorum queues, without Celery's delayed delivery for them.
+
+    Celery turns that on by itself where it sees an "amqp" with a quorum queue. It would add 28
+    queues, and fail at a countdown of less than a second; ours are of two at most, which may as
+    well pass in a worker (Celery 5.7: celery/app/base.py, celery/utils/quorum_queues.py).
+    """
+
+    driver_type = "rabbitmq"
+
+    def qos_semantics_matches_spec(self, connection: Any) -> bool:  # noqa: ANN401, ARG002 -- as in kombu
+        """Says that each consumer has a limit of its own; quorum queues know no other.
+
+        https://www.rabbitmq.com/docs/quorum-queues#global-qos
+        """
+        return True
+
+
+_TRANSPORTS = {
+    kombu.transport.redis.Transport: _RedisTransport,
+    kombu.transport.pyamqp.Transport: _RabbitTransport,
+}
 
 
 class _Connection(kombu.connection.Connection):
@@ -47,7 +72,7 @@ class _Connection(kombu.connection.Connection):
 
     def get_transport_cls(self) -> Any:  # noqa: ANN401 -- as in kombu
         found = super().get_transport_cls()  # type: ignore[no-untyped-call]
-        return _Transport if found is kombu.transport.redis.Transport else found
+        return _TRANSPORTS.get(found, found)
 
     def ensure_connection(self, *args: Any, **policy: Any) -> Any:  # noqa: ANN401 -- as in kombu
         soon = {"interval_start": 0.2, "interval_step": 0.4, "interval_max": 2.0}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
+import amqp.exceptions
 import celery
 import celery.worker.request
 import celery.worker.state
@@ -63,9 +64,43 @@ SHARED_QUEUES: Final = (
     *map(queue_name, JOB_QUEUES),
 )
 
+REDIS_OPTIONS: Final[Mapping[str, Any]] = {
+    # Longer than any step and any countdown (2 s), short enough to matter. Below a
+    # countdown Redis would deliver the message again and again.
+    "visibility_timeout": 60,
+    # kombu looks for unacknowledged messages every interval x throttle; the defaults make
+    # that about 100 s whatever the visibility timeout is.
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    # The default of 10 runs out when many threads acknowledge at once.
+    "max_connections": 256,
+    # A half-open connection is noticed instead of blocking a publish for ever.
+    "socket_timeout": 30,
+    "socket_connect_timeout": 3,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+    # A submit must not wait for a broker that refuses connections: kombu would try three
+    # times in six seconds. Whoever may wait says so: a worker's consumer, a publish with a
+    # retry policy.
+    "max_retries": 0,
+}
+RABBIT_OPTIONS: Final[Mapping[str, Any]] = {
+    # A message counts as sent when the queue has it: without, a restart of RabbitMQ takes what was
+    # on its way, and the sweep finds out seconds later.
+    "confirm_publish": True,
+    # As with Redis, a half-open connection does not block a publish for ever, and no submit waits.
+    "read_timeout": 30,
+    "write_timeout": 30,
+    "connect_timeout": 3,
+    "max_retries": 0,
+}
+
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Returns all of Celery's settings."""
+    rabbit = settings.broker_url.get_secret_value().startswith(("amqp://", "amqps://"))
+    # Copied to several nodes where there are several; Redis takes no notice of that.
+    queue = {"queue_arguments": {"x-queue-type": "quorum"}} if rabbit else {}
     return {
         "broker_url": settings.broker_url.get_secret_value(),
         "imports": ("worker.tasks", "worker.pulse", "worker.exporter"),
@@ -78,7 +113,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_default_queue": QUEUE,
-        "task_queues": {queue: {} for queue in SHARED_QUEUES},
+        "task_queues": {name: dict(queue) for name in SHARED_QUEUES},
         "task_routes": {"imports.sweep": {"queue": CONTROL_QUEUE}},
         # Late: a message is acknowledged after its work, so a killed worker's message comes back.
         # The guard makes that harmless; the sweep is there when it does not come back.
@@ -90,26 +125,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         # Restarting children costs half the throughput, and we do not leak.
         "worker_max_tasks_per_child": None,
-        "broker_transport_options": {
-            # Longer than any step and any countdown (2 s), short enough to matter. Below a
-            # countdown Redis would deliver the message again and again.
-            "visibility_timeout": 60,
-            # kombu looks for unacknowledged messages every interval x throttle; the defaults make
-            # that about 100 s whatever the visibility timeout is.
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
-            # The default of 10 runs out when many threads acknowledge at once.
-            "max_connections": 256,
-            # A half-open connection is noticed instead of blocking a publish for ever.
-            "socket_timeout": 30,
-            "socket_connect_timeout": 3,
-            "socket_keepalive": True,
-            "health_check_interval": 25,
-            # A submit must not wait for a broker that refuses connections: kombu would try three
-            # times in six seconds. Whoever may wait says so: a worker's consumer, a publish with a
-            # retry policy.
-            "max_retries": 0,
-        },
+        "broker_transport_options": dict(RABBIT_OPTIONS if rabbit else REDIS_OPTIONS),
+        # RabbitMQ alone: a half-open connection is noticed by both sides within twenty seconds.
+        "broker_heartbeat": 10,
         "visibility_timeout": 60,
         # A worker that cannot reach the broker keeps trying, also at start; its supervisor and its
         # health check decide when that is too long.
@@ -153,6 +171,7 @@ BROKER_ERRORS: Final = (
     # No connection or producer was free: the others wait for the broker.
     kombu.exceptions.LimitExceeded,
     redis.exceptions.RedisError,
+    amqp.exceptions.AMQPError,
     OSError,
 )
 
@@ -244,8 +263,9 @@ def own_queue() -> Any:  # noqa: ANN401 -- kombu is untyped
 def impatient_connection() -> Any:  # noqa: ANN401 -- kombu is untyped
     """A connection for somebody who waits: a broker that hangs counts as one that is away."""
     patience = {
-        "socket_timeout": PATIENCE_SECONDS,
-        "socket_connect_timeout": PATIENCE_SECONDS,
+        # Redis, RabbitMQ
+        **dict.fromkeys(("socket_timeout", "socket_connect_timeout"), PATIENCE_SECONDS),
+        **dict.fromkeys(("read_timeout", "write_timeout", "connect_timeout"), PATIENCE_SECONDS),
         "max_retries": 0,
     }
     return app.connection_for_write(transport_options=patience)
@@ -386,7 +406,7 @@ def queue_lengths(queues: Iterable[str]) -> dict[str, int]:
 def _queue_length(connection: Any, queue: str) -> int:  # noqa: ANN401 -- kombu is untyped
     try:
         declared = connection.default_channel.queue_declare(queue, passive=True)
-    except kombu.exceptions.ChannelError:
+    except (kombu.exceptions.ChannelError, amqp.exceptions.NotFound):
         # Redis and RabbitMQ both say so of a queue that nothing was ever sent to. RabbitMQ closes
         # the channel as well.
         connection.revive(connection.channel())

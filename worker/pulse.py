@@ -6,6 +6,7 @@ What it makes of that is in worker/watchdog.py.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from typing import Any, Final
@@ -88,8 +89,23 @@ def _look_forever(watchdog: Watchdog, every_seconds: float, stopping: threading.
     while not stopping.wait(every_seconds):
         try:
             watchdog.tick()
+            _tell_systemd()
         except Exception as error:  # noqa: BLE001 -- a watchdog that dies guards nothing
             _log.warning("watchdog could not look", error=type(error).__name__)
+
+
+def _tell_systemd() -> None:
+    """Says that this worker is well, where systemd waits for that (WatchdogSec).
+
+    https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = f"\0{address[1:]}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as telling:
+        telling.sendto(b"WATCHDOG=1", address)
 
 
 def _give_up(watchdog: Watchdog) -> None:

@@ -39,7 +39,7 @@ class EmbeddedRedis:
         self._process = processes.ManagedProcess(
             name,
             [
-                _program(),
+                redis_program(),
                 *("--port", str(self.port), "--bind", LOOPBACK, "--dir", str(self.data_dir)),
                 *("--daemonize", "no", "--databases", "2"),
                 # A broker that drops messages under memory pressure would lose them silently.
@@ -155,7 +155,12 @@ class EmbeddedRedis:
         )
 
 
-def _program() -> str:
+def redis_program() -> str:
+    """Returns the path of a redis-server, installed or from the wheel.
+
+    Raises:
+        StackError: there is none.
+    """
     installed = shutil.which("redis-server")
     if installed is not None:
         return installed

@@ -99,7 +99,7 @@ class Stack:
             environment=self.environment,
             run_dir=self.run_dir,
             logs_dir=self.logs_dir,
-            broker_url=self.redis.url,
+            broker_url=self.environment["TRUNKLINE_BROKER_URL"],
         )
         self.sandbox = services.sandbox(around, self.sandbox_url, self.seed_sandbox)
         self.api = services.api(around, self.api_url)

@@ -1,13 +1,12 @@
 """A real browser, as people have one: Debian's Chromium, driven by Playwright.
 
-Where there is none these tests are skipped, unless ``TRUNKLINE_REQUIRE_BROWSER`` is set, as in CI.
+Where there is none these tests are skipped, but in CI (see tests/programs.py).
 ``TRUNKLINE_SCREENSHOTS`` names a folder that gets the README's pictures.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,8 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-_BINARIES: Final = ("chromium", "chromium-browser", "google-chrome")
+from tests.programs import program
+
 _FLAGS: Final = (
     # Chromium does not sandbox itself as root, which CI is; the pages are our own.
     "--no-sandbox",
@@ -34,12 +34,7 @@ Open = Callable[..., Page]
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    binary = next(filter(None, map(shutil.which, _BINARIES)), None)
-    if binary is None:
-        reason = f"no browser is installed (one of {', '.join(_BINARIES)})"
-        if os.environ.get("TRUNKLINE_REQUIRE_BROWSER"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    binary = program("chromium")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=binary, args=list(_FLAGS))
         yield launched

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests.programs import program
 from worker import metrics
 from worker.domain.errors import BY_CODE
 
@@ -27,7 +26,6 @@ RULES: Final[list[dict[str, Any]]] = [
 PANELS: Final[list[dict[str, Any]]] = json.loads((DEPLOY / "grafana/trunkline.json").read_text())[
     "panels"
 ]
-PROMTOOL: Final = shutil.which("promtool")
 
 
 def anchors(markdown: str) -> Iterator[str]:
@@ -82,7 +80,7 @@ def test_the_dashboards_panels_are_whole_and_do_not_overlap() -> None:
 
 def promtool(*arguments: str, within: Path) -> None:
     done = subprocess.run(  # noqa: S603 -- our own arguments
-        [PROMTOOL or "promtool", *arguments],
+        [program("promtool"), *arguments],
         cwd=within,
         capture_output=True,
         text=True,
@@ -91,13 +89,6 @@ def promtool(*arguments: str, within: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-needs_promtool = pytest.mark.skipif(
-    PROMTOOL is None and not os.environ.get("TRUNKLINE_REQUIRE_PROMTOOL"),
-    reason="promtool is not installed (Debian: in the package prometheus)",
-)
-
-
-@needs_promtool
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -111,7 +102,6 @@ def test_prometheus_takes_the_rules_and_they_tell_what_is_wrong(arguments: tuple
     promtool(*arguments, within=DEPLOY / "prometheus")
 
 
-@needs_promtool
 def test_prometheus_takes_the_dashboards_queries(tmp_path: Path) -> None:
     queries = [target["expr"] for panel in PANELS for target in panel.get("targets", ())]
     chosen = {"$__rate_interval": "5m", "$__range": "6h", "$provider": ".*"}

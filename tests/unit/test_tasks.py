@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 
 import pytest
+from pydantic import SecretStr
 
 from tests.conftest import make_settings
 from worker import pulse, tasks
@@ -83,6 +84,19 @@ def test_a_worker_takes_from_all_queues_in_turns() -> None:
     assert found["task_queues"].keys() == {*jobs, QUEUE, BATCH_QUEUE, RESCUE_QUEUE, CONTROL_QUEUE}
     # The transport's own default; anything else would let one queue starve the others.
     assert "queue_order_strategy" not in found["broker_transport_options"]
+
+
+def test_rabbitmq_keeps_every_queue_of_jobs_as_a_quorum_and_confirms_what_it_has() -> None:
+    rabbit = make_settings("postgresql://h/d", broker_url=SecretStr("amqps://u:p@h/v"))
+    found = configuration(rabbit)
+    assert {
+        name: options["queue_arguments"]["x-queue-type"]
+        for name, options in found["task_queues"].items()
+    } == dict.fromkeys((QUEUE, BATCH_QUEUE, RESCUE_QUEUE, CONTROL_QUEUE), "quorum")
+    assert found["broker_transport_options"]["confirm_publish"]
+    redis = configuration(make_settings("postgresql://h/d"))
+    assert not any(redis["task_queues"].values())
+    assert "confirm_publish" not in redis["broker_transport_options"]
 
 
 def test_no_wait_in_the_broker_reaches_the_visibility_timeout() -> None:
