@@ -39,6 +39,7 @@ BIN: Final = Path(sys.executable).parent
 LASTING: Final = ("api", "worker", "beat", "flower")
 READY_SECONDS: Final = 60.0
 LOGIN: Final = f"operator:{secrets.token_hex(16)}"
+_METRICS: Final = "TRUNKLINE_METRICS_PORT"
 _HOSTS: Final = re.compile(r"\b0\.0\.0\.0\b")
 
 
@@ -61,6 +62,8 @@ class Place:
                 "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
                 "PYTHONPATH": str(Path(__file__).parents[2]),
                 **{key: text for key, text in self.environment.items() if key in part.environment},
+                # Each pod has an address of its own; all processes of this machine have one.
+                **({_METRICS: str(free_port())} if _METRICS in part.environment else {}),
             },
             probes=tuple(
                 Probe(command=tuple(map(self._word, one.command)), url=self._word(one.url))
@@ -295,6 +298,17 @@ def _answers_nobody_without_login(running: Running) -> None:
     assert httpx.get(url, auth=(user, password), trust_env=False).status_code == 200
 
 
+def _tells_prometheus(running: Running) -> None:
+    asked = {
+        name: int(part.environment[_METRICS])
+        for name, part in running.parts.items()
+        if _METRICS in part.environment
+    }
+    assert asked.keys() == {"worker", "beat"}
+    for port in asked.values():
+        eventually(lambda: http_status(f"http://127.0.0.1:{port}/metrics") == 200)  # noqa: B023 -- called at once
+
+
 def _every_probe_fails(running: Running) -> None:
     for name in LASTING:
         part = running.parts[name]
@@ -314,6 +328,7 @@ def test_kubernetes_imports_a_number_in_production(beside: Beside, tmp_path: Pat
         _passes_doctor(running)
         _imports_a_carriers_number(running)
         _answers_nobody_without_login(running)
+        _tells_prometheus(running)
         running.stop()
         _every_probe_fails(running)
 
