@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import amqp.exceptions
 import celery.app.amqp
 import kombu.connection
+import kombu.exceptions
 import kombu.transport.pyamqp
 import kombu.transport.redis
 import redis.exceptions
@@ -37,6 +40,15 @@ class _Channel(kombu.transport.redis.Channel):
         if self.connection is None or self.connection.client is None:
             raise redis.exceptions.ConnectionError("this connection has been closed")
         return super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
+
+    def lengths(self, queues: Sequence[str]) -> list[int]:
+        """Returns how many messages wait in each queue, in one round trip."""
+        with self.conn_or_acquire() as client:
+            pipe = client.pipeline(transaction=False)
+            for queue in queues:
+                pipe.llen(queue)
+            found: list[int] = pipe.execute()
+            return found
 
 
 class _RedisTransport(kombu.transport.redis.Transport):
@@ -83,3 +95,29 @@ class Amqp(celery.app.amqp.AMQP):  # type: ignore[misc] # celery is untyped
     """How Celery gets these."""
 
     Connection = _Connection
+
+
+def lengths_of(connection: Any, queues: Sequence[str]) -> dict[str, int]:  # noqa: ANN401 -- kombu is untyped
+    """Returns how many messages wait for a worker in each queue; none in one that does not exist.
+
+    Raises:
+        kombu.exceptions.OperationalError, redis.exceptions.RedisError, amqp.exceptions.AMQPError,
+        OSError: the broker cannot be reached.
+    """
+    channel = connection.default_channel
+    if isinstance(channel, _Channel):
+        return dict(zip(queues, channel.lengths(queues), strict=True))
+    return {queue: _length_of(connection, queue) for queue in queues}
+
+
+def _length_of(connection: Any, queue: str) -> int:  # noqa: ANN401 -- kombu is untyped
+    try:
+        declared = connection.default_channel.queue_declare(queue, passive=True)
+    except kombu.exceptions.ChannelError:
+        return 0
+    except amqp.exceptions.NotFound:
+        # RabbitMQ closes the channel that asked for it.
+        connection.revive(connection.channel())
+        return 0
+    length: int = declared.message_count
+    return length

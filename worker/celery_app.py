@@ -26,7 +26,7 @@ import structlog
 from celery import signals
 
 from worker import logs
-from worker.broker import Amqp
+from worker.broker import Amqp, lengths_of
 from worker.domain.errors import BY_CODE, TrunklineError
 from worker.domain.job import JOB_QUEUES, JobQueue
 from worker.settings import Settings, load
@@ -395,24 +395,12 @@ def queue_lengths(queues: Iterable[str]) -> dict[str, int]:
     try:
         with kept.acquire(block=True, timeout=PATIENCE_SECONDS) as connection:
             try:
-                return {queue: _queue_length(connection, queue) for queue in queues}
+                return lengths_of(connection, list(queues))
             except BROKER_ERRORS:
                 connection.collect()
                 raise
     except BROKER_ERRORS as error:
         raise OSError("the broker cannot be reached") from error
-
-
-def _queue_length(connection: Any, queue: str) -> int:  # noqa: ANN401 -- kombu is untyped
-    try:
-        declared = connection.default_channel.queue_declare(queue, passive=True)
-    except (kombu.exceptions.ChannelError, amqp.exceptions.NotFound):
-        # Redis and RabbitMQ both say so of a queue that nothing was ever sent to. RabbitMQ closes
-        # the channel as well.
-        connection.revive(connection.channel())
-        return 0
-    length: int = declared.message_count
-    return length
 
 
 @dataclass(frozen=True, kw_only=True)
