@@ -20,12 +20,13 @@ class Transport(httpx.BaseTransport):
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
+        self._shared = _connections(os.getpid())
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Sends one request, and observes it."""
         url = str(request.url)
         with observed(self._attempt, "telnyx", method=request.method, url=url) as call:
-            answer = _connections(os.getpid()).handle_request(request)
+            answer = self._shared.handle_request(request)
             call.status = answer.status_code
             return answer
 

@@ -34,7 +34,7 @@ from worker.domain.errors import (
 )
 from worker.domain.job import Attempt, Lease, StepName
 from worker.domain.values import E164, NOWHERE, CallbackUrls, Fields, RoutingMode, Target
-from worker.providers import _telnyx_wire as wire
+from worker.providers import _telnyx_transport as transport
 from worker.providers._telnyx_credentials import TelnyxCredentials
 from worker.providers._telnyx_wire import ERRORS, facts, translate
 from worker.providers.telnyx import Telnyx
@@ -354,7 +354,7 @@ def test_the_environment_lends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_accounts_share_connections_and_nothing_else() -> None:
     one, two = adapter()._wire.client._client, adapter(api_key="KEY-other")._wire.client._client
 
-    assert one._transport is two._transport
+    assert one._transport._shared is two._transport._shared
     assert one.cookies is not two.cookies
     assert not one.follow_redirects
 
@@ -378,7 +378,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, document: object, sent: list[http
         sent.append(request)
         return httpx.Response(200, json=document)
 
-    monkeypatch.setattr(wire, "_connections", lambda _: httpx.MockTransport(answer))
+    monkeypatch.setattr(transport, "_connections", lambda _: httpx.MockTransport(answer))
 
 
 @pytest.mark.parametrize(
