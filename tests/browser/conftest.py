@@ -33,13 +33,21 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    binary = next(filter(None, map(shutil.which, _BINARIES)), None)
-    if binary is None:
+def binary() -> str:
+    """The browser's program; of the session, so that without one no stack is started in vain."""
+    found = next(filter(None, map(shutil.which, _BINARIES)), None)
+    if found is None:
         reason = f"no browser is installed (one of {', '.join(_BINARIES)})"
         if os.environ.get("TRUNKLINE_REQUIRE_BROWSER"):
             pytest.fail(reason)
         pytest.skip(reason)
+    return found
+
+
+# Not of the session: as long as Playwright is there its event loop runs in this thread, and no test
+# of another module could run one of its own.
+@pytest.fixture(scope="module")
+def browser(binary: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=binary, args=list(_FLAGS))
         yield launched
