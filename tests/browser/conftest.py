@@ -33,8 +33,15 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    binary = program("chromium")
+def binary() -> str:
+    """The browser's program; of the session, so that without one no stack is started in vain."""
+    return program("chromium")
+
+
+# Not of the session: as long as Playwright is there its event loop runs in this thread, and no test
+# of another module could run one of its own.
+@pytest.fixture(scope="module")
+def browser(binary: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=binary, args=list(_FLAGS))
         yield launched
