@@ -67,6 +67,7 @@ LOCKED := --no-header --no-annotate --generate-hashes --no-emit-index-url --no-e
 lock: $(VENV)/.dev ## Resolves the pinned versions again
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra local pyproject.toml -o deploy/requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) pyproject.toml -c deploy/requirements.lock -o deploy/requirements-image.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra local --extra dev pyproject.toml -o deploy/requirements-dev.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra otel pyproject.toml -c deploy/requirements-dev.lock -o deploy/requirements-image.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(LOCKED) --extra bench pyproject.toml -c deploy/requirements-dev.lock -o deploy/requirements-bench.lock

@@ -59,8 +59,9 @@ class _RabbitTransport(kombu.transport.pyamqp.Transport):
     """RabbitMQ with quorum queues, without Celery's delayed delivery for them.
 
     Celery turns that on by itself where it sees an "amqp" with a quorum queue. It would add 28
-    queues, and fail at a countdown of less than a second; ours are of two at most, which may as
-    well pass in a worker (Celery 5.7: celery/app/base.py, celery/utils/quorum_queues.py).
+    queues for the sake of countdowns; ours are of two seconds at most, which may as well pass in a
+    worker. It serves topic exchanges alone, where a countdown of less than a second is an error
+    (Celery 5.7: celery/app/base.py; kombu/transport/native_delayed_delivery.py).
     """
 
     driver_type = "rabbitmq"
