@@ -29,7 +29,10 @@ CONNECTING: Final = {
         "worker/providers/_twilio_wire.py",
     },
     "smtplib": set(),
-    "socket": {"worker/addresses.py", "worker/outward.py", "worker/sip_hosts.py"},
+    "socket": {
+        *("worker/addresses.py", "worker/outward.py", "worker/sip_hosts.py"),
+        "worker/pulse.py",  # systemd's own socket on this machine
+    },
     "subprocess": set(),
     "urllib.request": set(),
     "urllib3": {"worker/providers/_http.py"},

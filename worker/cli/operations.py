@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+import time
+from typing import Annotated, Final
 
 import typer
 from cryptography.fernet import Fernet
 
 from worker.cli._core import (
+    ERR,
     AsJson,
     Exit,
     Organization,
@@ -20,6 +23,7 @@ from worker.cli._core import (
 )
 from worker.db.engine import revisions
 from worker.db.vault import VaultKeyMissingError
+from worker.domain.values import format_id
 from worker.service import MigrationBlockedError, Role, migrate_database
 
 keys = typer.Typer(help="The vault's encryption keys.", no_args_is_help=True)
@@ -124,3 +128,56 @@ def create_agent(
         show_json({"id": agent_id})
     else:
         say(agent_id)
+
+
+#: How often it is looked whether numbers and jobs have ended.
+_LOOK_SECONDS: Final = 1.0
+
+
+@admin.command("erase-organization")
+def erase_organization(
+    organization: Organization,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Gives back every number of an organisation, then deletes its data for good; repeatable.
+
+    Its keys are revoked first. Numbers, jobs, events, credentials, agents, users and batches go;
+    the audit log stays, without the organisation's name. What is stuck must be ended before.
+
+    Exit codes: 0 done, 1 something is stuck or the database is unreachable, 2 wrong usage or
+    settings, 3 interrupted; the same command goes on.
+
+    Example: trunkline admin erase-organization -o Acme
+    """
+    if not yes and not sys.stdin.isatty():
+        fail("there is nobody to ask; give --yes", Exit.USAGE)
+    service, caller = acting(organization)
+    if not yes:
+        asked = typer.prompt(
+            f"This gives back all numbers of {organization} and deletes its data for good. "
+            "Type its name to go on",
+            default="",
+            show_default=False,
+            err=True,
+        )
+        if asked != organization:
+            fail("That is not its name. Nothing was done.", Exit.USAGE)
+    told = None
+    try:
+        while left := service.wind_up(caller):
+            if left.stuck and len(left.stuck) == len(left.jobs) and not left.numbers:
+                stuck = ", ".join(format_id("imp", job_id) for job_id in left.stuck)
+                fail(f"Nothing was deleted: these jobs are stuck: {stuck}", Exit.FAILED)
+            waits = f"waiting for {len(left.jobs)} jobs, {len(left.numbers)} numbers"
+            if waits != told:
+                ERR.print(waits)
+            told = waits
+            time.sleep(_LOOK_SECONDS)
+    except KeyboardInterrupt:
+        fail("Interrupted. The same command goes on.", Exit.NOT_FINAL)
+    gone = service.erase(caller)
+    if as_json:
+        show_json({"erased": gone})
+    else:
+        say(f"{organization} is gone: " + ", ".join(f"{n} {name}" for name, n in gone.items()))

@@ -18,6 +18,7 @@ from uuid_utils.compat import uuid7
 
 from worker.db.audit import AuditLog
 from worker.db.engine import one_statement
+from worker.db.erasure import Erasures
 from worker.db.keys import Keys
 from worker.db.members import Members
 from worker.db.models import (
@@ -53,7 +54,7 @@ class CredentialRecord:
     updated_at: datetime
 
 
-class Directory(Members, Keys, AuditLog):
+class Directory(Members, Keys, AuditLog, Erasures):
     """What imports refer to."""
 
     def __init__(self, engine: Engine) -> None:

@@ -42,6 +42,7 @@ from worker.service.batches import Batches, SubmittedBatch
 from worker.service.calls import CallbackAnswer, Calls
 from worker.service.checks import AccountNumber, AccountNumbers, Checks
 from worker.service.credentials import CredentialRequests
+from worker.service.erasure import Erasing
 from worker.service.figures import Scrapes
 from worker.service.imports import Imports, Submitted
 from worker.service.members import AgentChange, Members, UserChange
@@ -101,7 +102,7 @@ __all__ = [
 
 
 class Service(
-    Imports, Batches, Numbers, Calls, Checks, CredentialRequests, Signing, Members, Tenants
+    Erasing, Imports, Batches, Numbers, Calls, Checks, CredentialRequests, Signing, Members, Tenants
 ):
     """Everything that may be asked for; each part is in a module of its own."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.integration.cli.terminal import brought_in, in_terminal, piped
@@ -281,3 +282,34 @@ def test_accounts_are_kept_listed_and_get_new_secrets(rig: Rig, stranger: str) -
     for done in (added, holds, refused, rotated, theirs):
         assert TOKEN not in done.out + done.err
         assert "planted" not in done.out + done.err
+
+
+def test_an_organisation_goes_with_its_numbers_and_leaves_its_audit_log(rig: Rig) -> None:
+    made = rig.stack.bootstrap("Leaving")
+    customer = rig.customer()
+    before = _held(rig, customer)
+    with httpx.Client(
+        base_url=rig.stack.api_url,
+        headers={"Authorization": f"Bearer {made['api_key']}"},
+        timeout=60,
+        trust_env=False,
+    ) as theirs:
+        answer = theirs.post("/v1/imports", json=customer.request, headers={"Prefer": "wait=40"})
+        assert answer.status_code == 201, answer.text
+        unasked = piped(rig, "admin", "erase-organization", organization="Leaving")
+        assert (unasked.code, rig.sql("SELECT 1 FROM organizations WHERE name = 'Leaving'")) == (
+            2,
+            [(1,)],
+        )
+        gone = piped(rig, "admin", "erase-organization", "--yes", "--json", organization="Leaving")
+        assert gone.code == 0, gone.err
+        assert gone.json["erased"]["phone_numbers"] == 1
+        assert theirs.get("/v1/imports").status_code == 401
+    assert _held(rig, customer) == before
+    assert not any(rig.outside([customer])[customer.number].made.values())
+    organization = made["organization_id"].removeprefix("org_")
+    left = rig.sql(
+        f"SELECT action FROM audit_log WHERE organization_id = '{organization}' "  # noqa: S608 -- ours
+        "ORDER BY id"
+    )
+    assert [action for (action,) in left][-1] == "organization.erase"
