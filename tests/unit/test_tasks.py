@@ -15,6 +15,7 @@ from worker.celery_app import (
     CONTROL_QUEUE,
     QUEUE,
     RESCUE_QUEUE,
+    SHARED_QUEUES,
     app,
     configuration,
     queue_name,
@@ -92,7 +93,7 @@ def test_rabbitmq_keeps_every_queue_of_jobs_as_a_quorum_and_confirms_what_it_has
     assert {
         name: options["queue_arguments"]["x-queue-type"]
         for name, options in found["task_queues"].items()
-    } == dict.fromkeys((QUEUE, BATCH_QUEUE, RESCUE_QUEUE, CONTROL_QUEUE), "quorum")
+    } == dict.fromkeys(SHARED_QUEUES, "quorum")
     assert found["broker_transport_options"]["confirm_publish"]
     redis = configuration(make_settings("postgresql://h/d"))
     assert not any(redis["task_queues"].values())
