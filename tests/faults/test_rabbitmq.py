@@ -15,7 +15,7 @@ import pytest
 from tests.faults.scenes import Scene, verdict
 from tests.rabbitmq import RabbitMQ
 from tests.rig import FAST, Customer, Rig, eventually, running
-from worker.celery_app import BATCH_QUEUE, CONTROL_QUEUE, QUEUE, RESCUE_QUEUE
+from worker.celery_app import SHARED_QUEUES
 
 WEBHOOK: Final = Scene(mode="webhook", fails=False)
 #: The least that there is: a worker that hears of no work ends after about six seconds.
@@ -70,7 +70,7 @@ def test_imports_end_active_through_queues_that_rabbitmq_keeps(rig: Rig, rabbit:
     assert max(step["attempts"] for step in again["steps"]) > 1
     with rabbit.connect() as connection:
         # A declaration that does not match what is there is refused.
-        for name in (QUEUE, BATCH_QUEUE, RESCUE_QUEUE, CONTROL_QUEUE):
+        for name in SHARED_QUEUES:
             connection.channel().queue_declare(
                 name, durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"}
             )
@@ -152,7 +152,7 @@ def _nothing_waits(rabbit: RabbitMQ) -> None:
 
     def none() -> bool:
         nonlocal waiting
-        waiting = {name: rabbit.waiting(name) for name in (QUEUE, BATCH_QUEUE, RESCUE_QUEUE)}
+        waiting = {name: rabbit.waiting(name) for name in SHARED_QUEUES}
         return not any(waiting.values())
 
     eventually(none)
