@@ -32,6 +32,7 @@ from worker.domain.values import NumberStatus
 #: Rows of one transaction: others wait for none of these, and an interrupted run has done most.
 _AT_ONCE: Final = 1000
 _OPEN: Final = ImportJob.state.not_in([*(FINAL - {JobState.STUCK})])
+_GOING: Final = (JobState.QUEUED, JobState.RUNNING)
 _HELD: Final = PhoneNumber.status.in_([NumberStatus.ACTIVE, NumberStatus.RELEASING])
 
 
@@ -41,6 +42,8 @@ class Holdings:
 
     #: Job → its state.
     jobs: Mapping[UUID, JobState]
+    #: Those of them that nobody has asked to stop yet.
+    going: tuple[UUID, ...]
     #: Numbers that answer, with none of these jobs at work on them.
     numbers: tuple[UUID, ...]
 
@@ -72,7 +75,8 @@ class Erasures:
 
     def holdings(self, organization_id: UUID) -> Holdings:
         """Returns what an organisation still holds outside, as far as its rows say."""
-        jobs = select(ImportJob.id, ImportJob.state, ImportJob.phone_number_id).where(
+        columns = (ImportJob.id, ImportJob.state, ImportJob.phone_number_id)
+        jobs = select(*columns, ImportJob.cancel_requested_at).where(
             ImportJob.organization_id == organization_id, _OPEN
         )
         numbers = select(PhoneNumber.id).where(
@@ -83,6 +87,11 @@ class Erasures:
             busy = {row.phone_number_id for row in rows}
             return Holdings(
                 jobs={row.id: JobState(row.state) for row in rows},
+                going=tuple(
+                    row.id
+                    for row in rows
+                    if row.state in _GOING and row.cancel_requested_at is None
+                ),
                 numbers=tuple(
                     key for key in connection.execute(numbers).scalars() if key not in busy
                 ),

@@ -7,7 +7,6 @@ from contextlib import suppress
 from worker.db.erasure import Holdings
 from worker.domain.access import Caller
 from worker.domain.errors import InvalidState, NotFound, NumberBusy
-from worker.domain.job import JobState
 from worker.domain.values import format_id
 from worker.service.imports import Imports
 from worker.service.numbers import Numbers
@@ -23,11 +22,10 @@ class Erasing(Imports, Numbers):
         """
         self._directory.revoke_all_keys(caller.organization_id)
         found = self._directory.holdings(caller.organization_id)
-        for job_id, state in found.jobs.items():
-            if state in (JobState.QUEUED, JobState.RUNNING):
-                # It may have ended since, or be one that cannot be stopped and ends by itself.
-                with suppress(InvalidState, NotFound):
-                    self.cancel(caller, format_id("imp", job_id))
+        for job_id in found.going:
+            # It may have ended since, or be one that cannot be stopped and ends by itself.
+            with suppress(InvalidState, NotFound):
+                self.cancel(caller, format_id("imp", job_id))
         for number_id in found.numbers:
             with suppress(NumberBusy, NotFound):
                 self.release(caller, format_id("num", number_id))
