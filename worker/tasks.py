@@ -452,7 +452,7 @@ def sweep() -> None:
             _send_again(job_id, own_queue() if unheeded else RESCUE_QUEUE)
         waiting = {queue: length for queue in JOB_QUEUES if (length := lengths[queue_name(queue)])}
         due = _sweeps.take_due(limit=SWEEP_LIMIT, waiting=waiting)
-        due |= dict.fromkeys(_sweeps.take_unpublished(limit=SWEEP_LIMIT, waiting=waiting), False)
+        due |= _sweeps.take_unpublished(limit=SWEEP_LIMIT, waiting=waiting)
         if sum(length for queue, length in waiting.items() if queue.backlog) < FEED_LIMIT:
             _feed()
         checks, letters = [], 0

@@ -72,8 +72,10 @@ class Place:
         )
 
     def _word(self, text: str) -> str:
-        text = _HOSTS.sub("127.0.0.1", text).replace("/opt/trunkline/bin", str(BIN))
+        text = _HOSTS.sub("127.0.0.1", text)
+        # First: this tree may itself be there.
         text = text.replace("/tmp/", f"{self.directory}/")  # noqa: S108 -- the pod's own
+        text = text.replace("/opt/trunkline/bin", str(BIN))
         for port, taken in self.ports.items():
             text = re.sub(rf"\b{port}\b", str(taken), text)
         return text
@@ -156,6 +158,7 @@ def beside(
     place = Place(directory=tmp_path, ports=ports, environment={})
     command = (redis_program(), *redis.command[1:], *listening)
     seed = str(reading.DEPLOY / "sandbox" / "example.json")
+    sandbox = place.part(sandbox)
     sandbox = replace(
         sandbox,
         command=tuple(seed if word == "/sandbox.json" else word for word in sandbox.command),
@@ -164,10 +167,10 @@ def beside(
     url = f"http://127.0.0.1:{ports['8090']}"
     with ExitStack() as stack:
         stack.enter_context(_process("redis", replace(redis, command=command), place))
-        stack.enter_context(_process("sandbox", place.part(sandbox), place))
+        stack.enter_context(_process("sandbox", sandbox, place))
         eventually(lambda: http_status(f"{url}/_sandbox/state") == 200, seconds=READY_SECONDS)
         # The manifests' probe of the sandbox itself.
-        assert all(_is_well(one, place.part(sandbox), place) for one in place.part(sandbox).probes)
+        assert all(_is_well(one, sandbox, place) for one in sandbox.probes)
         yield Beside(
             database_url=server.url(database),
             redis_port=ports["6379"],

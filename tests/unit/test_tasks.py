@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -16,6 +17,7 @@ from worker.celery_app import (
     QUEUE,
     RESCUE_QUEUE,
     SHARED_QUEUES,
+    Turns,
     app,
     configuration,
     queue_name,
@@ -83,8 +85,8 @@ def test_a_worker_takes_from_all_queues_in_turns() -> None:
     assert {queue_name(queue) for queue in JOB_QUEUES} == jobs
     # BATCH_QUEUE: what the release before sends.
     assert found["task_queues"].keys() == {*jobs, QUEUE, BATCH_QUEUE, RESCUE_QUEUE, CONTROL_QUEUE}
-    # The transport's own default; anything else would let one queue starve the others.
-    assert "queue_order_strategy" not in found["broker_transport_options"]
+    options = found["broker_transport_options"]
+    assert options["queue_order_strategy"] == f"{Turns.__module__}:{Turns.__qualname__}"
 
 
 def test_rabbitmq_keeps_every_queue_of_jobs_as_a_quorum_and_confirms_what_it_has() -> None:
@@ -98,6 +100,27 @@ def test_rabbitmq_keeps_every_queue_of_jobs_as_a_quorum_and_confirms_what_it_has
     redis = configuration(make_settings("postgresql://h/d"))
     assert not any(redis["task_queues"].values())
     assert "confirm_publish" not in redis["broker_transport_options"]
+
+
+def test_begun_jobs_get_every_second_turn_and_all_others_one_after_the_other() -> None:
+    turns: Any = Turns()  # type: ignore[no-untyped-call] # kombu is untyped
+    turns.update(["imports.twilio", RESCUE_QUEUE, "imports.plivo", CONTROL_QUEUE, "batches.sip"])
+
+    def take(*, waiting: set[str], count: int) -> list[str]:
+        taken = []
+        for _ in range(count):
+            queue = next(one for one in turns.consume(5) if one in waiting)
+            turns.rotate(queue)
+            taken.append(queue)
+        return taken
+
+    jobs = {"imports.twilio", "imports.plivo", "batches.sip"}
+    take(waiting=jobs, count=1)
+    rescued = take(waiting={*jobs, RESCUE_QUEUE}, count=6)
+    assert rescued[::2] == [RESCUE_QUEUE] * 3
+    assert {*rescued[1::2]} == jobs
+    assert take(waiting={*jobs, RESCUE_QUEUE, CONTROL_QUEUE}, count=1) == [CONTROL_QUEUE]
+    assert {*take(waiting=jobs, count=3)} == jobs
 
 
 def test_no_wait_in_the_broker_reaches_the_visibility_timeout() -> None:

@@ -117,15 +117,19 @@ class Sweeps:
         metrics.SWEEP_RESCUES.inc(sum(not row.planned for row in rows))
         return {row.id: row.unheeded for row in rows}
 
-    def take_unpublished(self, *, limit: int, waiting: Collection[JobQueue] = ()) -> list[UUID]:
+    def take_unpublished(
+        self, *, limit: int, waiting: Collection[JobQueue] = ()
+    ) -> dict[UUID, bool]:
         """Takes jobs that were stored a while ago and have not begun, whose queue holds no message.
 
         Then theirs cannot be late: whoever stored them died before it was sent, or it is lost. So
         they need not wait until a message counts as lost, and yet a busy system, whose messages
         wait, sends none twice. ``waiting`` are the broker's queues that hold messages.
+
+        Returns with each job whether the message that a sweep sent before has led to nothing.
         """
         unsent = (
-            select(ImportJob.id)
+            select(ImportJob.id, is_unheeded(self._resend_after).label("unheeded"))
             .where(
                 *IS_KNOWN,
                 _QUEUE.not_in(waiting),
@@ -140,9 +144,9 @@ class Sweeps:
             .with_for_update(skip_locked=True)
         )
         with self._engine.begin() as connection:
-            taken = list(connection.execute(unsent).scalars())
+            taken = {row.id: row.unheeded for row in connection.execute(unsent)}
             if taken:
-                connection.execute(_sent_again(taken, self._resend_after))
+                connection.execute(_sent_again(list(taken), self._resend_after))
         metrics.SWEEP_RESCUES.inc(len(taken))
         return taken
 
