@@ -200,7 +200,6 @@ def test_a_thousand_wait_by_a_few_questions() -> None:
 
     asyncio.run(run())
 
-    assert sorted(ended) == list(range(1000))
     assert versions.asked < 100
 
 
