@@ -437,7 +437,8 @@ def deliver_notifications() -> None:
         _delivering.release()
 
 
-@app.task(name="imports.sweep")
+# Not shown in Flower: one a second, they would crowd out the imports of a day.
+@app.task(name="imports.sweep", send_events=False)
 def sweep() -> None:
     """Sends the chains of jobs that somebody should have moved on by now.
 

@@ -53,6 +53,14 @@ def test_each_step_is_a_task_with_a_time_of_its_own(rig: Rig, flower: httpx.Clie
     assert {tasks[step]["root_id"] for step in steps} == {start["uuid"]}
 
 
+def test_the_sweeps_do_not_crowd_out_the_imports(rig: Rig, flower: httpx.Client) -> None:
+    before = rig.sql("SELECT swept_at FROM sweeps")
+    eventually(lambda: rig.sql("SELECT swept_at FROM sweeps") != before)
+    found = flower.get("/api/tasks", params={"limit": 500}).json().values()
+    assert found, "the import of the test before is there"
+    assert {task["name"] for task in found}.isdisjoint({"imports.sweep", "workers.pulse"})
+
+
 def test_an_import_that_nothing_holds_up_is_one_message(rig: Rig) -> None:
     broker = redis.Redis.from_url(rig.stack.redis.url)
     customer = rig.customer()
