@@ -44,6 +44,8 @@ QUEUE: Final = "imports"
 BATCH_QUEUE: Final = "batches"
 #: Jobs that had begun when their worker died: they go on before others begin, however many wait.
 RESCUE_QUEUE: Final = "rescues"
+#: Jobs that gave way to those of other vendors between two steps: they go on in turns with all.
+RELAY_QUEUE: Final = "relays"
 #: The sweep alone: it must not wait behind the jobs that it rescues.
 CONTROL_QUEUE: Final = "control"
 #: After a failed publish nothing is sent for this long: a dead broker must not slow every submit
@@ -61,7 +63,7 @@ def queue_name(queue: JobQueue) -> str:
 #: What every worker reads, and beside it a queue of its own. BATCH_QUEUE itself: the release before
 #: this one sends to it, while both work side by side.
 SHARED_QUEUES: Final = (
-    *(QUEUE, RESCUE_QUEUE, CONTROL_QUEUE, BATCH_QUEUE),
+    *(QUEUE, RESCUE_QUEUE, RELAY_QUEUE, CONTROL_QUEUE, BATCH_QUEUE),
     *map(queue_name, JOB_QUEUES),
 )
 

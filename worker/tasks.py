@@ -24,6 +24,7 @@ import structlog
 from worker import metrics, tracing
 from worker.celery_app import (
     BROKER_ERRORS,
+    RELAY_QUEUE,
     RESCUE_QUEUE,
     StepShown,
     app,
@@ -339,8 +340,8 @@ def start(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
         held: Held | None = None
         for leg, then in zip_longest(legs, legs[1:]):
             if held is None and turn.is_over():
-                # Before those that have not begun.
-                _send(import_id, queue=RESCUE_QUEUE)
+                # Not behind those that have not begun.
+                _send(import_id, queue=RESCUE_QUEUE if is_stopping() else RELAY_QUEUE)
                 return
             outcome = _take(leg, job, held=held, then=then, turn=turn, within=self)
             if outcome is not Next.GO_ON and not isinstance(outcome, Held):

@@ -15,6 +15,7 @@ from worker.celery_app import (
     BATCH_QUEUE,
     CONTROL_QUEUE,
     QUEUE,
+    RELAY_QUEUE,
     RESCUE_QUEUE,
     SHARED_QUEUES,
     Turns,
@@ -84,7 +85,8 @@ def test_a_worker_takes_from_all_queues_in_turns() -> None:
     }
     assert {queue_name(queue) for queue in JOB_QUEUES} == jobs
     # BATCH_QUEUE: what the release before sends.
-    assert found["task_queues"].keys() == {*jobs, QUEUE, BATCH_QUEUE, RESCUE_QUEUE, CONTROL_QUEUE}
+    others = {QUEUE, BATCH_QUEUE, RESCUE_QUEUE, RELAY_QUEUE, CONTROL_QUEUE}
+    assert found["task_queues"].keys() == jobs | others
     options = found["broker_transport_options"]
     assert options["queue_order_strategy"] == f"{Turns.__module__}:{Turns.__qualname__}"
 
