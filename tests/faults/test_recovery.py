@@ -97,7 +97,8 @@ def test_a_killed_workers_jobs_do_not_wait_for_the_backlog(rig: Rig, variant: st
     bound = max(GOAL_SECONDS, LEASE_SECONDS + 2 * SWEEP_SECONDS + 2 * float(usual))
     print(f"{variant}: {len(jobs)} jobs, {left} behind them, the last after {took:.1f} s")  # noqa: T201
     assert took < bound, f"{len(jobs)} jobs, {left} behind them, {usual} s each"
-    assert overdue < 2 * SWEEP_SECONDS + SLACK_SECONDS
+    # A thread is free after a step at most.
+    assert overdue < 2 * SWEEP_SECONDS + SLACK_SECONDS + float(usual)
     assert left > 0, "there was no backlog to wait for: this proved nothing"
 
 
