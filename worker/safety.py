@@ -22,7 +22,7 @@ _KEY_BYTES: Final = 32
 #: 32 random bytes have 30 different ones or so; less than half of that is no chance.
 _FEWEST_DIFFERENT: Final = 16
 _FEWEST_DIFFERENT_CHARACTERS: Final = 10
-#: What stands in examples, documentation and this project's own sandbox.
+#: Words of secrets that somebody made up, as in examples and this project's own sandbox: refused.
 _MADE_UP: Final = re.compile(
     r"change.?me|example|placeholder|sandbox|passw|your[-_]|secret|devkey|insecure|xxxx|12345678",
     re.IGNORECASE,

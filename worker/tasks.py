@@ -57,7 +57,7 @@ _log = structlog.get_logger()
 
 #: Jobs that one sweep sends at most; the next one is a second away.
 SWEEP_LIMIT: Final = 500
-#: Begun jobs whose message may only be late are sent again while fewer than this wait for rescue.
+#: Begun jobs whose message may only be late are sent again while fewer messages of begun jobs wait.
 RESCUE_LIMIT: Final = 32
 #: With fewer messages than this in the queues there is time for what can wait.
 SHORT_QUEUE: Final = 100
@@ -224,7 +224,7 @@ class _Turn:
     """For how many steps one delivery keeps its thread."""
 
     def __init__(self, job: JobRecord) -> None:
-        self._others = [queue_name(queue) for queue in JOB_QUEUES if queue.provider != job.provider]
+        self._provider = job.provider
         self._ends = time.monotonic() + _TURN_SECONDS
         self._over = False
 
@@ -241,8 +241,9 @@ class _Turn:
     def _gives_way(self) -> bool:
         if time.monotonic() < self._ends or not is_full():
             return False
+        others = (queue_name(one) for one in JOB_QUEUES if one.provider != self._provider)
         try:
-            return any(queue_lengths(self._others).values())
+            return any(queue_lengths(others).values())
         except OSError:
             return False
 
@@ -258,7 +259,7 @@ def _legs(job: JobRecord | None) -> list[_Leg]:
     return [_Leg(name=name, undo=False) for name in order[place:]]
 
 
-def _send(import_id: str, *, queue: Any = None) -> None:  # noqa: ANN401 -- as _send_again
+def _send(import_id: str, *, queue: Any = None) -> None:  # noqa: ANN401 -- a name, or kombu's queue
     """Asks some worker to go on with a job."""
     if queue is None:
         job = _worker()[0].jobs.get(_uuid(import_id))
@@ -448,10 +449,11 @@ def sweep() -> None:
     runtime, _ = _worker()
     assert _sweeps is not None, "made with the runtime"
     try:
-        lengths = queue_lengths((RESCUE_QUEUE, *map(queue_name, JOB_QUEUES)))
-        stranded = _sweeps.take_stranded(limit=RESCUE_LIMIT - lengths[RESCUE_QUEUE])
+        lengths = queue_lengths((RESCUE_QUEUE, RELAY_QUEUE, *map(queue_name, JOB_QUEUES)))
+        begun = lengths[RESCUE_QUEUE] + lengths[RELAY_QUEUE]
+        stranded = _sweeps.take_stranded(limit=RESCUE_LIMIT - begun)
         for job_id, unheeded in stranded.items():
-            _send_again(job_id, own_queue() if unheeded else RESCUE_QUEUE)
+            _send(format_id("imp", job_id), queue=own_queue() if unheeded else RESCUE_QUEUE)
         waiting = {queue: length for queue in JOB_QUEUES if (length := lengths[queue_name(queue)])}
         due = _sweeps.take_due(limit=SWEEP_LIMIT, waiting=waiting)
         due |= _sweeps.take_unpublished(limit=SWEEP_LIMIT, waiting=waiting)
@@ -469,18 +471,14 @@ def sweep() -> None:
         _log.warning("sweep skipped", error=type(error).__name__)
         return
     for job_id, unheeded in due.items():
-        _send_again(job_id, own_queue() if unheeded else None)
+        # What nobody has heeded this worker takes itself.
+        _send(format_id("imp", job_id), queue=own_queue() if unheeded else None)
     if due or stranded:
         _log.info("sweep sent jobs again", jobs=len(due), stranded=len(stranded))
     for number_id in checks:
         _ask(check_number, format_id("num", number_id))
     for _ in range(letters):
         _ask(deliver_notifications)
-
-
-def _send_again(job_id: UUID, queue: Any) -> None:  # noqa: ANN401 -- a name, or kombu's queue
-    """Sends what is due; this worker takes itself what nobody has heeded."""
-    _send(format_id("imp", job_id), queue=queue)
 
 
 def _ask(task: Any, *args: str) -> None:  # noqa: ANN401 -- a Celery task

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from cryptography.fernet import Fernet
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 PARTS: Final = ("migrate", "api", "worker", "beat", "flower")
@@ -269,3 +271,15 @@ def _bare(command: Sequence[str]) -> Iterator[str]:
         word = word.removeprefix("/opt/trunkline/bin/")  # noqa: PLW2901 -- the same word, shorter
         word = re.sub(r"\b(0\.0\.0\.0|127\.0\.0\.1)$", "HOST", word)  # noqa: PLW2901 -- same
         yield re.sub(r"^worker1?@%h$", "worker@%h", word)
+
+
+def production() -> dict[str, str]:
+    """What every operator must set, as production accepts it."""
+    return {
+        "TRUNKLINE_VAULT_KEYS": Fernet.generate_key().decode(),
+        "TRUNKLINE_PUBLIC_BASE_URL": "https://voice.trunkline.example",
+        "LIVEKIT_URL": "wss://project.livekit.example",
+        "LIVEKIT_API_KEY": f"API{secrets.token_hex(6)}",
+        "LIVEKIT_API_SECRET": secrets.token_urlsafe(32),
+        "LIVEKIT_SIP_URI": "sip:project.sip.livekit.example",
+    }

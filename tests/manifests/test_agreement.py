@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from cryptography.fernet import Fernet
 from pydantic import AliasChoices, ValidationError
 
 from deploy.local.environment import sandbox_vendors
@@ -134,12 +133,7 @@ def test_compose_is_production_and_trusts_its_own_network_only(
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     given = {
-        "TRUNKLINE_VAULT_KEYS": Fernet.generate_key().decode(),
-        "TRUNKLINE_PUBLIC_BASE_URL": "https://voice.trunkline.example",
-        "LIVEKIT_URL": "wss://project.livekit.example",
-        "LIVEKIT_API_KEY": f"API{secrets.token_hex(6)}",
-        "LIVEKIT_API_SECRET": secrets.token_urlsafe(32),
-        "LIVEKIT_SIP_URI": "sip:project.sip.livekit.example",
+        **reading.production(),
         "POSTGRES_PASSWORD": secrets.token_hex(24),
         "REDIS_PASSWORD": secrets.token_hex(24),
     }

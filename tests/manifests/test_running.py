@@ -23,7 +23,6 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from cryptography.fernet import Fernet
 
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.processes import ManagedProcess
@@ -186,12 +185,7 @@ def _operator() -> dict[str, str]:
     """deploy/.env.example with all that it says must be set; the database's host is compose's."""
     filled = reading.env_file((reading.DEPLOY / ".env.example").read_text())
     given = {
-        "TRUNKLINE_VAULT_KEYS": Fernet.generate_key().decode(),
-        "TRUNKLINE_PUBLIC_BASE_URL": "https://voice.trunkline.example",
-        "LIVEKIT_URL": "wss://project.livekit.example",
-        "LIVEKIT_API_KEY": f"API{secrets.token_hex(6)}",
-        "LIVEKIT_API_SECRET": secrets.token_urlsafe(32),
-        "LIVEKIT_SIP_URI": "sip:project.sip.livekit.example",
+        **reading.production(),
         "FLOWER_BASIC_AUTH": LOGIN,
     }
     assert given.keys() <= filled.keys()

@@ -11,7 +11,7 @@ def test_a_program_that_is_missing_skips_unless_it_is_required(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRUNKLINE_REQUIRED", "another")
-    with pytest.raises(pytest.skip.Exception, match="not installed"):
+    with pytest.raises(pytest.skip.Exception, match="not installed"):  # the skip is what is tested
         program("no-such-program")
     monkeypatch.setenv("TRUNKLINE_REQUIRED", "another no-such-program")
     with pytest.raises(pytest.fail.Exception, match="required"):

@@ -102,6 +102,9 @@ _HOLDERS: Final = f"""
     )"""  # noqa: S608 -- constants
 _HOLDER: Final = "alone(organization_id) AS (SELECT CAST(:organization AS uuid))"
 
+_BUSY: Final = _UNDER_WAY.format(
+    organization="holder.organization_id", most=f":per_organization + {UNDO_PLACES}"
+)
 #: The held jobs that may go now, the next of each organisation first.
 _GOING: Final = f"""
     WITH RECURSIVE {{holders}},
@@ -127,11 +130,7 @@ _GOING: Final = f"""
         WHERE following.{{whose}}
     ),
     organizations AS (
-        SELECT organization_id, :per_organization - {
-    _UNDER_WAY.format(
-        organization="holder.organization_id", most=f":per_organization + {UNDO_PLACES}"
-    )
-} AS room
+        SELECT organization_id, :per_organization - {_BUSY} AS room
         FROM (
             SELECT organization_id FROM alone UNION SELECT organization_id FROM in_batch
         ) AS holder
