@@ -28,12 +28,12 @@ from api_stub.routes._core import (
 from api_stub.routes._jobs import FAILURES, LOCATION, Prefer, accepted, outcome, watch_of
 from api_stub.routes._looking import NO_SIGHT, look
 from api_stub.schemas import (
-    ImportCounts,
     ImportPage,
     JobOut,
     JobSummary,
     NumberOut,
 )
+from api_stub.schemas_counts import ImportCounts
 from api_stub.schemas_looks import PreflightOut
 from api_stub.waiting import (
     LONGEST_WAIT_SECONDS,
