@@ -29,8 +29,9 @@ demo: $(VENV)/.runtime ## Imports numbers on the embedded stack, shows the recor
 up: $(VENV)/.runtime ## Keeps the embedded stack running and prints its URLs, a key and a curl line
 	@$(BIN)/python -m deploy.local up
 
+# As they come: ordered by how many tests a file has, the few that last minutes would be left for the end.
 test: $(VENV)/.dev ## Runs every test
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 contract: $(VENV)/.dev ## Runs the contract suites and prints their tables: providers, published contracts
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -q --durations=0 --durations-min=60 tests/contract/providers tests/contract/dialects

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -42,6 +43,12 @@ def make_settings(database_url: str, **changes: object) -> Settings:
         "resend_after_seconds": 2.0,
     }
     return Settings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def pytest_configure() -> None:
+    # A shell that runs this in the background lets it ignore SIGINT, and so would every program
+    # that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

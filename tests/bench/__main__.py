@@ -1,7 +1,8 @@
 """Measures Trunkline beside other engines, and real imports: ``make bench``.
 
 The first table is the same job on every engine (`engine_table`), the second one is real imports
-against the sandbox (`import_table`). What got worse since the last accepted run by more than 15 %
+against the sandbox (`import_table`), the third one Trunkline beside much that is queued and much
+that has ended (`scale_table`). What got worse since the last accepted run by more than 15 %
 is named, as ratios to the floor of the same run: times of two machines, or of two days, say
 nothing. A short run (``BENCH=quick``) is held against what is no matter of time alone: statements,
 transactions, messages, calls. Ends with 1 if anything is worse.
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.bench import engine_table, import_table, report
+from tests.bench import engine_table, import_table, report, scale_table
 from tests.bench.figures import not_measured, worse
 from tests.bench.site import opened
 
@@ -29,21 +30,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--json", type=Path, help="writes all figures to this file, too")
     parser.add_argument("--accept", action="store_true", help="the next run is held against this")
-    parser.add_argument("--only", choices=("engines", "imports"), help="one of the two tables")
+    parser.add_argument("--only", choices=("engines", "imports", "scale"), help="one table")
     options = parser.parse_args()
     quick = os.environ.get("BENCH") == "quick"
-    engines = engine_table.EngineTable()
-    imports = None
-    if options.only != "imports":
+    measured = report.Found()
+    wanted = {options.only} if options.only else {"engines", "imports", "scale"}
+    if wanted & {"engines", "scale"}:
         with opened() as site:
-            size = engine_table.QUICK if quick else engine_table.FULL
-            engines = engine_table.measure(site, size)
-    if options.only != "engines":
-        imports = import_table.measure(import_table.QUICK if quick else import_table.FULL)
+            if "engines" in wanted:
+                size = engine_table.QUICK if quick else engine_table.FULL
+                measured.engines = engine_table.measure(site, size)
+            if "scale" in wanted:
+                measured.scale = scale_table.measure(
+                    site, scale_table.QUICK if quick else scale_table.FULL
+                )
+    if "imports" in wanted:
+        measured.imports = import_table.measure(import_table.QUICK if quick else import_table.FULL)
     if options.json:
-        options.json.write_text(json.dumps(report.as_json(engines, imports), indent=2) + "\n")
-    sys.stdout.write(report.as_text(engines, imports) + "\n\n")
-    found = report.compared(engines, imports)
+        options.json.write_text(json.dumps(report.as_json(measured), indent=2) + "\n")
+    sys.stdout.write(report.as_text(measured) + "\n\n")
+    found = report.compared(measured)
     is_whole = options.only is None and not quick
     if options.accept:
         return accept(found, ACCEPTED, is_whole=is_whole)

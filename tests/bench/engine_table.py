@@ -141,7 +141,7 @@ def backlog(site: Site, engine: Engine, load: Load) -> dict[str, float]:
             site.vendor.open_gate(delay=load.delay_ms / 1000)
             trial.wait_done(load.jobs, seconds=_DONE_SECONDS)
 
-        used = _use(site, trial, drain)
+        used = used_by(site, trial, drain)
         resident, proportional = memory_mb(trial.worker_pids)
         told = site.vendor.told()
         return {
@@ -156,7 +156,7 @@ def backlog(site: Site, engine: Engine, load: Load) -> dict[str, float]:
         }
 
 
-def _use(site: Site, trial: Trial, work: Callable[[], None]) -> dict[str, float]:
+def used_by(site: Site, trial: Trial, work: Callable[[], None]) -> dict[str, float]:
     """Returns what CPU time each part uses while something is done, in milliseconds."""
     servers = {"broker": site.stack.redis.pid, "database": site.stack.postgres.pid}
     pids = {"worker": trial.pids, **{part: [pid] for part, pid in servers.items() if pid}}
@@ -187,7 +187,7 @@ def alone(site: Site, engine: Engine, size: Size) -> dict[str, float]:
         # The producer's first one pays for its connections.
         times = trial.latest(size.alone - 1)
         time.sleep(1.0)
-        idle = _use(site, trial, lambda: time.sleep(size.idle_seconds))
+        idle = used_by(site, trial, lambda: time.sleep(size.idle_seconds))
 
         def burst() -> None:
             trial.submit(size.counted)

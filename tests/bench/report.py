@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.bench.engine_table import SUBMIT_RATE, EngineTable
 from tests.bench.engines import ENGINES
 from tests.bench.figures import Spread, ratios
 from tests.bench.import_table import SLOW_MS, ImportTable
+from tests.bench.scale_table import BASE, ScaleTable
 
 FLOOR: Final = ENGINES[0].name
 OWN: Final = "trunkline"
@@ -61,10 +63,33 @@ _TOLD_AS_RATIO: Final = {"jobs_per_second", "cpu_ms", "alone_p50_ms"}
 _TITLES: Final = {engine.name: engine.title for engine in ENGINES}
 
 
-def compared(engines: EngineTable, imports: ImportTable | None) -> dict[str, float]:
+#: What a job costs beside a queue or a history, in text.
+_SCALE: Final = {
+    name: _BACKLOG[name]
+    for name in (
+        "jobs_per_second",
+        "cpu_ms",
+        "cpu_worker_ms",
+        "cpu_broker_ms",
+        "cpu_database_ms",
+        "repeated_calls",
+    )
+}
+
+
+@dataclass(kw_only=True)
+class Found:
+    """All tables of one run; those that were not asked for are empty."""
+
+    engines: EngineTable = field(default_factory=EngineTable)
+    imports: ImportTable | None = None
+    scale: ScaleTable | None = None
+
+
+def compared(measured: Found) -> dict[str, float]:
     """Returns what the next run is held against: ratios and counts, never a time."""
     found: dict[str, float] = {}
-    for name, of in engines.found.items():
+    for name, of in measured.engines.found.items():
         if FLOOR not in of or OWN not in of:
             continue
         for figure, ratio in ratios(of[OWN], of[FLOOR]).items():
@@ -72,10 +97,12 @@ def compared(engines: EngineTable, imports: ImportTable | None) -> dict[str, flo
                 found[f"{name}/{figure}"] = ratio
         for figure in _COUNTED & of[OWN].keys():
             found[f"{name}/{figure}"] = round(of[OWN][figure].median, 2)
-    for name, row in (imports.rows if imports else {}).items():
+    for name, row in (measured.imports.rows if measured.imports else {}).items():
         found[f"{name}/calls"] = row.calls
         found[f"{name}/path"] = row.path
         found[f"{name}/times_path"] = round(row.ratio, 3)
+    for name, times in (measured.scale.times_base() if measured.scale else {}).items():
+        found[f"{name}/times_base"] = times
     return found
 
 
@@ -84,8 +111,9 @@ def exact(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: one for name, one in figures.items() if name.rpartition("/")[2] in _EXACT}
 
 
-def as_json(engines: EngineTable, imports: ImportTable | None) -> dict[str, Any]:
+def as_json(measured: Found) -> dict[str, Any]:
     """Returns all that was measured."""
+    engines, imports, scale = measured.engines, measured.imports, measured.scale
     told: dict[str, Any] = {
         "engines": {
             name: {
@@ -95,7 +123,7 @@ def as_json(engines: EngineTable, imports: ImportTable | None) -> dict[str, Any]
             for name, of in engines.found.items()
         },
         "absent": engines.absent,
-        "compared": compared(engines, imports),
+        "compared": compared(measured),
     }
     if imports is not None:
         told["imports"] = {
@@ -110,14 +138,31 @@ def as_json(engines: EngineTable, imports: ImportTable | None) -> dict[str, Any]
             for name, row in imports.rows.items()
         }
         told["worker_memory_mb"] = {name: round(mb, 1) for name, mb in imports.memory_mb.items()}
+    if scale is not None:
+        told["scale"] = {
+            "costs": {
+                name: {figure: spread.to_json() for figure, spread in figures.items()}
+                for name, figures in scale.costs.items()
+            },
+            "reads": {
+                beside: {
+                    name: {"p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
+                    for name, (p50, p99) in of.items()
+                }
+                for beside, of in scale.reads.items()
+            },
+        }
     return told
 
 
-def as_text(engines: EngineTable, imports: ImportTable | None) -> str:
+def as_text(measured: Found) -> str:
     """Returns the tables."""
-    return "\n".join(
-        [*_engine_lines(engines), *([] if imports is None else _import_lines(imports))]
-    )
+    lines = list(_engine_lines(measured.engines))
+    if measured.imports is not None:
+        lines += _import_lines(measured.imports)
+    if measured.scale is not None:
+        lines += _scale_lines(measured.scale)
+    return "\n".join(lines)
 
 
 def _engine_lines(table: EngineTable) -> Iterator[str]:
@@ -145,12 +190,15 @@ def _engine_lines(table: EngineTable) -> Iterator[str]:
 
 
 def _table(
-    of: Mapping[str, Mapping[str, Spread]], columns: Mapping[str, tuple[str, int]]
+    of: Mapping[str, Mapping[str, Spread]],
+    columns: Mapping[str, tuple[str, int]],
+    *,
+    base: str = FLOOR,
 ) -> Iterator[str]:
     rows = [["", *(heading for heading, _ in columns.values())]]
     for engine, figures in of.items():
-        multiples = ratios(figures, of.get(FLOOR, {}))
-        row = [_TITLES[engine]]
+        multiples = ratios(figures, of.get(base, {}))
+        row = [_TITLES.get(engine, engine)]
         for figure, (_, digits) in columns.items():
             multiple = multiples.get(figure) if figure in _TOLD_AS_RATIO else None
             row.append(_cell(figures.get(figure), digits, multiple))
@@ -190,6 +238,18 @@ def _import_lines(table: ImportTable) -> Iterator[str]:
     yield ""
     memory = ", ".join(f"{name} {mb:.0f}" for name, mb in table.memory_mb.items())
     yield f"worker memory (MB), ten imports at each provider in turn: {memory}"
+
+
+def _scale_lines(table: ScaleTable) -> Iterator[str]:
+    yield ""
+    yield f"What a job costs beside others, vendor at 0 ms: median (least - most; × {BASE})"
+    yield from _table(table.costs, _SCALE, base=BASE)
+    yield ""
+    titles = list(table.reads)
+    yield "Reads over HTTP, p50 / p99 ms" + "".join(f"{title:>20}" for title in titles)
+    for name in next(iter(table.reads.values()), {}):
+        cells = (f"{p50:.1f} / {p99:.1f}" for p50, p99 in (table.reads[t][name] for t in titles))
+        yield f"{name:<29}" + "".join(f"{cell:>20}" for cell in cells)
 
 
 def _span(spread: Spread) -> str:

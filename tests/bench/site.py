@@ -87,9 +87,19 @@ class Vendor:
 class Trial:
     """One engine on a fresh database, with or without its workers."""
 
-    def __init__(self, site: Site, engine: Engine, threads: int, url: str) -> None:
+    def __init__(
+        self,
+        site: Site,
+        engine: Engine,
+        url: str,
+        *,
+        threads: int,
+        processes: int,
+        settings: Mapping[str, str],
+    ) -> None:
         self.engine = engine
         self.threads = threads
+        self.processes = processes
         self.url = url
         self._site = site
         self._connection = psycopg.connect(url, autocommit=True)
@@ -104,6 +114,7 @@ class Trial:
             # How many jobs of one customer go at a time is a matter of fairness among many. Here
             # is one, who may use the workers alone.
             "TRUNKLINE_ORGANIZATION_CONCURRENCY": "1000000",
+            **settings,
         }
         self._workers: list[ManagedProcess | Service] = []
         self.run("prepare")
@@ -115,7 +126,7 @@ class Trial:
     @property
     def worker_pids(self) -> list[int]:
         """The processes that do jobs."""
-        return self.pids[:PROCESSES]
+        return self.pids[: self.processes]
 
     @property
     def pids(self) -> list[int]:
@@ -149,7 +160,7 @@ class Trial:
             services.worker(
                 around, f"worker{place}", self.threads, app="tests.bench.trunkline_worker"
             )
-            for place in range(PROCESSES)
+            for place in range(self.processes)
         ]
         return [*workers, services.beat(around)]
 
@@ -162,7 +173,7 @@ class Trial:
                 log_file=self._site.stack.logs_dir / f"{self.engine.name}{place}.log",
                 cwd=self._site.stack.run_dir,
             )
-            for place in range(PROCESSES)
+            for place in range(self.processes)
         ]
 
     def stop(self) -> None:
@@ -198,6 +209,15 @@ class Trial:
                 raise Failed(f"did {self.done()} of {count} jobs in {seconds:.0f} s ({told})")
             time.sleep(0.02)
 
+    def wait_called(self, count: int, *, seconds: float) -> None:
+        """Waits until the vendor was called so often; does not ask the database, however large."""
+        deadline = time.monotonic() + seconds
+        while (told := self._site.vendor.told())["distinct"] < count:
+            self._require_workers()
+            if time.monotonic() > deadline:
+                raise Failed(f"made {told['distinct']} of {count} calls in {seconds:.0f} s")
+            time.sleep(0.02)
+
     def _require_workers(self) -> None:
         for worker in self._workers:
             if not worker.alive:
@@ -206,6 +226,11 @@ class Trial:
     def done(self) -> int:
         """Returns how many jobs are done."""
         query = f"SELECT count(finished_at) FROM {self.engine.table}"  # noqa: S608 -- ours
+        return int(self._query(query)[0][0])
+
+    def open(self) -> int:
+        """Returns how many jobs are not done."""
+        query = f"SELECT count(*) FROM {self.engine.table} WHERE finished_at IS NULL"  # noqa: S608 -- ours
         return int(self._query(query)[0][0])
 
     def last_end(self) -> float:
@@ -236,15 +261,29 @@ class Site:
         self.vendor = Vendor(directory)
 
     @contextmanager
-    def trial(self, engine: Engine, *, threads: int) -> Iterator[Trial]:
-        """Gives an engine with empty tables, an empty broker and a vendor that holds calls back."""
+    def trial(
+        self,
+        engine: Engine,
+        *,
+        threads: int,
+        processes: int = PROCESSES,
+        settings: Mapping[str, str] | None = None,
+    ) -> Iterator[Trial]:
+        """Gives an engine with empty tables, an empty broker and a vendor that answers at once."""
         redis.Redis.from_url(self.stack.redis.url).flushall()
         self.vendor.open_gate(delay=0)
         self.vendor.forget()
         name = f"bench_{engine.name}"
         self.stack.postgres.create_database(name)
         try:
-            trial = Trial(self, engine, threads, self.stack.postgres.url(name))
+            trial = Trial(
+                self,
+                engine,
+                self.stack.postgres.url(name),
+                threads=threads,
+                processes=processes,
+                settings=settings or {},
+            )
             try:
                 yield trial
             finally:

@@ -11,7 +11,8 @@ from tests.bench.__main__ import accept, judge
 from tests.bench.engine_table import EngineTable
 from tests.bench.figures import Spread
 from tests.bench.import_table import ImportTable, Row
-from tests.bench.report import as_json, as_text, compared, exact
+from tests.bench.report import Found, as_json, as_text, compared, exact
+from tests.bench.scale_table import ScaleTable
 
 
 def one(value: float) -> Spread:
@@ -47,10 +48,18 @@ IMPORTS = ImportTable(
     },
     memory_mb={"at start": 140.4},
 )
+SCALE = ScaleTable(
+    costs={
+        "100 sent": {"jobs_per_second": one(90), "cpu_ms": one(11)},
+        "1,000 sent": {"jobs_per_second": one(100), "cpu_ms": one(10)},
+    },
+    reads={"empty": {"an import": (1.0, 2.0)}, "1,000,000 ended": {"an import": (1.5, 3.25)}},
+)
+ALL = Found(engines=ENGINES, imports=IMPORTS, scale=SCALE)
 
 
 def test_ratios_and_counts_are_compared_and_never_a_time() -> None:
-    assert compared(ENGINES, IMPORTS) == {
+    assert compared(ALL) == {
         "0 ms/jobs_per_second": 0.5,
         "0 ms/cpu_ms": 1.6,
         "alone/alone_p50_ms": 3.0,
@@ -59,11 +68,13 @@ def test_ratios_and_counts_are_compared_and_never_a_time() -> None:
         "twilio webhook/calls": 23,
         "twilio webhook/path": 2,
         "twilio webhook/times_path": 1.1,
+        "100 sent/times_base": 1.1,
+        "1,000 sent/times_base": 1.0,
     }
 
 
 def test_a_short_run_compares_what_is_no_matter_of_time() -> None:
-    assert exact(compared(ENGINES, IMPORTS)).keys() == {
+    assert exact(compared(ALL)).keys() == {
         "alone/statements",
         "alone/messages",
         "twilio webhook/calls",
@@ -72,16 +83,18 @@ def test_a_short_run_compares_what_is_no_matter_of_time() -> None:
 
 
 def test_the_text_tells_medians_spreads_multiples_and_who_is_absent() -> None:
-    text = as_text(ENGINES, IMPORTS)
+    text = as_text(ALL)
 
     assert "200.0 (190.0 - 220.0; ×0.50)" in text
     assert "25.0 (×5.00)" in text, "DBOS' CPU"
     assert "not measured: Absurd: not installed: absurd_sdk" in text
     assert "at start 140" in text
+    assert "11.0 (×1.10)" in text, "what a job costs beside a hundred"
+    assert "1.5 / 3.2" in text
 
 
 def test_all_figures_are_in_the_json() -> None:
-    told = json.loads(json.dumps(as_json(ENGINES, IMPORTS)))
+    told = json.loads(json.dumps(as_json(ALL)))
 
     assert told["engines"]["0 ms"]["trunkline"]["jobs_per_second"] == {
         "median": 200.0,
@@ -90,6 +103,7 @@ def test_all_figures_are_in_the_json() -> None:
         "runs": 3,
     }
     assert told["imports"]["twilio webhook"]["path_calls"] == ["twilio a", "livekit b"]
+    assert told["scale"]["reads"]["1,000,000 ended"]["an import"] == {"p50_ms": 1.5, "p99_ms": 3.25}
 
 
 @pytest.mark.parametrize(

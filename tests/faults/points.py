@@ -7,6 +7,7 @@ there first is what an undisturbed job does, so that each call can be told by it
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,15 @@ class Point:
         """The sandbox's fault that parks the job here."""
         match = {"import_id": job_id, "step": self.step, "operation": self.operation}
         return {"match": match, "nth": self.nth, "action": "hold", "when": self.when}
+
+
+def points_of(calls: Sequence[Call]) -> list[Point]:
+    """The moments that differ, or with ``TRUNKLINE_CRASH_POINTS=all`` every one."""
+    return (
+        all_points(calls)
+        if os.environ.get("TRUNKLINE_CRASH_POINTS") == "all"
+        else (unlike_points(calls))
+    )
 
 
 def all_points(calls: Sequence[Call]) -> list[Point]:

@@ -2,8 +2,12 @@
 imports that succeed, fail and are cancelled, of rebindings, repairs and releases, of every kind of
 number.
 
-The calls are read from undisturbed jobs, not listed by hand. The sandbox parks jobs at their
-points; when all that is left is parked, one SIGKILL ends the worker, and the next one goes on.
+The calls are read from undisturbed jobs, not listed by hand. A call that only reads leaves nothing
+that differs outside or in the rows, so the moments around it are those of its neighbours:
+``TRUNKLINE_CRASH_POINTS=all`` kills there, too, which takes twice as long.
+
+The sandbox parks jobs at their points; when all that is left is parked, one SIGKILL ends the
+worker, and the next one goes on.
 """
 
 from __future__ import annotations
@@ -35,8 +39,8 @@ from tests.faults.held import (
 )
 from tests.faults.points import (
     Point,
-    all_points,
     kill_everywhere,
+    points_of,
     require_complete,
     spread,
     unlike_points,
@@ -65,7 +69,7 @@ class Undisturbed:
     def points(self, job: str) -> Iterator[tuple[Kind, list[Point]]]:
         """Yields one after the other what the jobs of each kind of number are to meet."""
         for kind, calls in self.calls[job].items():
-            for points in spread(all_points(calls)):
+            for points in spread(points_of(calls)):
                 yield kind, points
 
 

@@ -19,7 +19,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import requests
 import structlog
-from plivo.exceptions import ValidationError
 from requests.adapters import BaseAdapter
 
 from worker.domain.errors import (
@@ -138,6 +137,8 @@ def translate(
 
 
 def _without_status(exc: Exception, *, write: bool, refused: Failure) -> TrunklineError:
+    from plivo.exceptions import ValidationError  # noqa: PLC0415 -- see plivo.py
+
     if isinstance(exc, requests.RequestException):
         return unanswered(exc, write=write)
     if isinstance(exc, ValidationError):

@@ -16,7 +16,7 @@ needs no counting of who else uses it, and two imports of one account cannot rac
 
 The SDK's client sends, its resources mostly do not: they know nothing of Zentrunk, send a failed
 call of an application again at once, and put defaults in the place of what an update leaves out.
-Beside Twilio's its import costs a process 7 MB and 50 ms, so it stands at the top like any other.
+It is imported when it is first used: processes that start often, such as commands, need it rarely.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Final, Self
-
-import plivo
 
 from worker.domain.calls import Forward
 from worker.domain.errors import (
@@ -153,6 +151,8 @@ class Plivo:
     number_id_shape: ClassVar[str] = "[0-9]{5,15}"
 
     def __init__(self, credentials: PlivoCredentials, settings: Settings, attempt: Attempt) -> None:
+        import plivo  # noqa: PLC0415
+
         self._credentials = credentials
         self._attempt = attempt
         # Neither is ever empty: the SDK would look for them in the environment.

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -183,6 +184,14 @@ class Platform:
 
     def log(self) -> str:
         return self.process.log_file.read_text()
+
+    @contextmanager
+    def without_failure(self) -> Iterator[None]:
+        """Fails if a request fails meanwhile that is ours to answer; before, other tests' may."""
+        seen = len(self.log())
+        yield
+        failed = [line for line in self.log()[seen:].splitlines() if '"request failed"' in line]
+        assert not failed, failed[0]
 
     def logged(self, count: int, request_id: str) -> list[dict[str, Any]]:
         """Waits for this many lines of a request: they are written after its answer."""

@@ -295,16 +295,18 @@ def test_a_signature_header_that_comes_twice_is_refused(platform: Platform, tena
 )
 def test_no_body_is_our_failure_and_none_leaves_a_trace(line: Line, kind: str, body: bytes) -> None:
     json_like = body[:1] in (b"{", b"[")
-    for content_type in ("application/json",) if json_like else (FORM, f"{FORM}; charset=x", ""):
-        answer = line.send(kind, body, headers={"Content-Type": content_type})
-        assert answer.status_code in (200, 400, 403), answer.text
-        bare = line.platform.client().post(
-            line.path(kind), content=body, headers={"Content-Type": content_type}
-        )
-        problem(bare, 403, "invalid_signature")
+    with line.platform.without_failure():
+        for content_type in (
+            ("application/json",) if json_like else (FORM, f"{FORM}; charset=x", "")
+        ):
+            answer = line.send(kind, body, headers={"Content-Type": content_type})
+            assert answer.status_code in (200, 400, 403), answer.text
+            bare = line.platform.client().post(
+                line.path(kind), content=body, headers={"Content-Type": content_type}
+            )
+            problem(bare, 403, "invalid_signature")
     events = line.events()
     assert len(events) == line.stored() <= 1
-    assert "Traceback" not in line.platform.log()
 
 
 def test_a_body_over_the_limit_is_refused(line: Line) -> None:

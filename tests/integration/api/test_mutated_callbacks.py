@@ -82,18 +82,17 @@ def test_no_byte_of_a_signed_request_can_be_another(
     parts = urlsplit(platform.url)
     connection = HTTPConnection(parts.hostname or "", parts.port, timeout=10)
     tried = 0
-    for what, target, headers, body in signed.mutations(vendor):
-        status, answer = send(connection, target, headers, body)
-        # Some other targets are no route at all.
-        allowed = {403, 404, 405, 400} if what.startswith("target") else {403}
-        assert status in allowed, (what, status, answer)
-        tried += 1
-    assert tried > 150
-    assert line.stored() == 0
-    # And it was right before.
-    status, answer = send(connection, signed.target, signed.headers, signed.body)
-    assert status == 200, answer
-    assert line.stored() == 1
+    with platform.without_failure():
+        for what, target, headers, body in signed.mutations(vendor):
+            status, answer = send(connection, target, headers, body)
+            # Some other targets are no route at all.
+            allowed = {403, 404, 405, 400} if what.startswith("target") else {403}
+            assert status in allowed, (what, status, answer)
+            tried += 1
+        assert tried > 150
+        assert line.stored() == 0
+        # And it was right before.
+        status, answer = send(connection, signed.target, signed.headers, signed.body)
+        assert status == 200, answer
+        assert line.stored() == 1
     connection.close()
-    assert "Traceback" not in platform.log()
-    assert '"request failed"' not in platform.log()
