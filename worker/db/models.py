@@ -186,6 +186,7 @@ class ImportJob(Base):
         # The sweep's only question: what should somebody have moved on by now?
         Index("ix_import_jobs_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index("ix_import_jobs_organization_id_id", "organization_id", "id"),
+        Index("ix_import_jobs_organization_id_state_id", "organization_id", "state", "id"),
         Index("ix_import_jobs_e164", "e164"),
         Index("ix_import_jobs_credential_id", "credential_id"),
         Index(

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from tests.integration.db.conftest import Bench
 from worker.db import tally as module
@@ -105,3 +105,27 @@ def test_what_it_reads_does_not_grow_with_what_has_ended(bench: Bench, rows: Row
 
     assert "Seq Scan" not in str(plan)
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 100, plan
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.FAILED, JobState.ACTIVE])
+def test_a_page_of_one_state_is_read_without_the_others(
+    bench: Bench, rows: Rows, state: JobState
+) -> None:
+    rows.add(5, JobState.FAILED, ended=1000)
+    rows.add(20_000, JobState.ACTIVE, ended=TALLY_HOURS)
+    bench.sql("ANALYZE import_jobs")
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, query: str, values: Any, *_rest: Any) -> None:
+        asked.append((query, values))
+
+    event.listen(bench.engine, "before_cursor_execute", note)
+    found = bench.jobs.list_jobs(bench.organization_id, limit=50, state=state)
+    event.remove(bench.engine, "before_cursor_execute", note)
+
+    assert len(found) == {JobState.QUEUED: 0, JobState.FAILED: 5, JobState.ACTIVE: 50}[state]
+    ((query, values),) = asked
+    with bench.engine.connect() as connection:
+        explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}"
+        plan = connection.exec_driver_sql(explained, values).scalar_one()[0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 200, plan
