@@ -59,6 +59,7 @@ class AuditLog:
     """Who did what."""
 
     _engine: Engine
+    _single: Engine
 
     def audit(self, deed: Deed) -> None:
         """Writes down what was done in a transaction of its own."""
@@ -89,6 +90,6 @@ class AuditLog:
             query = query.where(AuditEntry.action == action)
         if subject is not None:
             query = query.where(AuditEntry.subject == subject)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             rows = connection.execute(query.order_by(AuditEntry.id.desc()).limit(limit))
             return [AuditRecord(**{**row._asdict(), "id": UUID(int=row.id)}) for row in rows]

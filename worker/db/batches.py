@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from worker.db.engine import one_statement
 from worker.db.members import hold_named
 from worker.db.models import Batch, BatchRow, Credential, ImportJob, PhoneNumber
 from worker.db.moves import NOW, Moves
@@ -106,6 +107,7 @@ class Batches:
 
     def __init__(self, engine: Engine, *, resend_after_seconds: float) -> None:
         self._engine = engine
+        self._single = one_statement(engine)
         self._resend_after = resend_after_seconds
         self._moves = Moves(resend_after_seconds=resend_after_seconds)
 
@@ -171,7 +173,7 @@ class Batches:
         return self._read(query.order_by(Batch.id.desc()).limit(limit))
 
     def _read(self, query: Select[Any]) -> list[BatchRecord]:
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             found = connection.execute(query).all()
             counts: dict[UUID, dict[str, int]] = {row.id: {} for row in found}
             counting = (
@@ -219,7 +221,7 @@ class Batches:
         )
         if status is not None:
             query = query.where(func.coalesce(ImportJob.state, _REFUSED) == status)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             found = connection.execute(query.order_by(BatchRow.line).limit(limit))
             return [
                 RowRecord(

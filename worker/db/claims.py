@@ -11,7 +11,21 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Text, Uuid, and_, func, literal, select, tuple_, update
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Engine,
+    Integer,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.db.engine import one_statement
@@ -34,10 +48,22 @@ from worker.db.moves import (
 from worker.db.onward import begin, begin_step_of, go_on
 from worker.db.records import Claim, JobRecord, NoClaim, read_job
 from worker.domain.errors import LeaseLost, TrunklineError
-from worker.domain.job import PLANS, JobState, StepName, StepState
+from worker.domain.job import PLANS, JobState, StepName, StepState, stored_names
 
 #: A message may arrive this much before its time: clocks of two machines are never quite equal.
 _EARLY: Final = timedelta(milliseconds=250)
+#: Built once: it is written several times an import.
+_RECORD: Final = (
+    update(JobStep)
+    .where(
+        JobStep.job_id == bindparam("of_job", type_=Uuid),
+        JobStep.step == func.any(bindparam("names", type_=ARRAY(Text))),
+        ImportJob.id == JobStep.job_id,
+        ImportJob.fence == bindparam("held_fence", type_=Integer),
+        ImportJob.lease_until.is_not(None),
+    )
+    .values(objects=JobStep.objects.concat(bindparam("made", type_=JobStep.objects.type)))
+)
 
 
 class Claims:
@@ -263,15 +289,13 @@ class Claims:
         """
         with self._single.connect() as connection:
             written = connection.execute(
-                update_step(claim.job.id, claim.step)
-                .where(
-                    ImportJob.id == JobStep.job_id,
-                    ImportJob.fence == claim.fence,
-                    ImportJob.lease_until.is_not(None),
-                )
-                .values(
-                    objects=JobStep.objects.concat(literal(dict(objects), JobStep.objects.type))
-                )
+                _RECORD,
+                {
+                    "of_job": claim.job.id,
+                    "names": list(stored_names(claim.step)),
+                    "held_fence": claim.fence,
+                    "made": dict(objects),
+                },
             )
             if written.rowcount == 0:
                 raise LeaseLost

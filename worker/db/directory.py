@@ -63,7 +63,7 @@ class Directory(Members, Keys, AuditLog, Erasures):
 
     def ping(self) -> None:
         """Asks the database for anything at all; raises its error if it does not answer."""
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             connection.execute(select(1))
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Directory(Members, Keys, AuditLog, Erasures):
         query = select(Credential.__table__).where(
             Credential.id == credential_id, Credential.deleted_at.is_(None)
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             row = connection.execute(query).first()
             return None if row is None else _read(CredentialRecord, row)
 
@@ -112,7 +112,7 @@ class Directory(Members, Keys, AuditLog, Erasures):
         )
         if before is not None:
             query = query.where(Credential.id < before)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             rows = connection.execute(query.order_by(Credential.id.desc()).limit(limit))
             return [_read(CredentialRecord, row) for row in rows]
 
@@ -129,7 +129,7 @@ class Directory(Members, Keys, AuditLog, Erasures):
             .order_by(Credential.id.desc())
             .limit(1)
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return connection.execute(query).scalar()
 
     def delete_credential(self, credential_id: UUID) -> None:

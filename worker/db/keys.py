@@ -108,7 +108,7 @@ class Keys:
         query = select(*_LISTED).where(
             ApiKey.id == key_id, ApiKey.organization_id == organization_id
         )
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             row = connection.execute(query).first()
             return None if row is None else ListedKey(**row._asdict())
 
@@ -119,7 +119,7 @@ class Keys:
         query = select(*_LISTED).where(ApiKey.organization_id == organization_id)
         if before is not None:
             query = query.where(ApiKey.id < before)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             rows = connection.execute(query.order_by(ApiKey.id.desc()).limit(limit))
             return [ListedKey(**row._asdict()) for row in rows]
 

@@ -79,6 +79,7 @@ class Members:
     """Organisations, users and agents; and what external ids name."""
 
     _engine: Engine
+    _single: Engine
 
     # Organisations
 
@@ -92,7 +93,7 @@ class Members:
     def find_organization(self, name: str) -> UUID | None:
         """Returns the oldest organisation that the operator gave that name."""
         query = select(Organization.id).where(Organization.name == name).order_by(Organization.id)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return connection.execute(query.limit(1)).scalar()
 
     def get_organization(self, organization_id: UUID) -> OrganizationRecord:
@@ -102,7 +103,7 @@ class Members:
             func.coalesce(Organization.display_name, Organization.name).label("name"),
             Organization.created_at,
         ).where(Organization.id == organization_id)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return OrganizationRecord(**connection.execute(query).one()._asdict())
 
     def rename_organization(self, deed: Deed, name: str) -> None:
@@ -203,7 +204,7 @@ class Members:
     def agent_dispatch_name(self, agent_id: UUID | None) -> str | None:
         """Returns the agent_name under which an agent's workers register at LiveKit."""
         query = select(Agent.dispatch_name).where(Agent.id == agent_id)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return connection.execute(query).scalar()
 
     def change_agent(self, deed: Deed, agent_id: UUID, values: Mapping[str, object]) -> None:
@@ -291,7 +292,7 @@ class Members:
     # Helpers
 
     def _row(self, query: Any) -> dict[str, Any] | None:  # noqa: ANN401 -- a Select of anything
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             row = connection.execute(query).first()
             return None if row is None else row._asdict()
 
@@ -309,7 +310,7 @@ class Members:
         )
         if before is not None:
             query = query.where(model.id < before)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             rows = connection.execute(query.order_by(model.id.desc()).limit(limit))
             return [row._asdict() for row in rows]
 

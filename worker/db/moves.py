@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     Text,
     Uuid,
+    bindparam,
     case,
     cast,
     delete,
@@ -297,9 +298,13 @@ def lock_job(connection: Connection, job_id: UUID) -> tuple[JobRecord, datetime]
     return read_job(row, steps_of(connection, job_id)), row.now
 
 
+#: Built once: it is read at each delivery and each poll.
+_STEPS: Final = select(JobStep.__table__).where(JobStep.job_id == bindparam("of_job", type_=Uuid))
+
+
 def steps_of(connection: Connection, job_id: UUID) -> dict[StepName, StepRecord]:
     """Returns a job's steps that have begun."""
-    rows = connection.execute(select(JobStep.__table__).where(JobStep.job_id == job_id))
+    rows = connection.execute(_STEPS, {"of_job": job_id})
     records = (read_step(row._asdict()) for row in rows)
     return {record.step: record for record in records}
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, func, insert, literal_column, select, update
 
+from worker.db.engine import one_statement
 from worker.db.models import ImportJob, Notification, NumberEvent, Organization
 from worker.db.records import NotificationRecord, read_notification
 from worker.domain.calls import NotificationState
@@ -105,6 +106,7 @@ class Notifications:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._single = one_statement(engine)
 
     def take_due(self, lease_seconds: float) -> DueNotification | None:
         """Takes the notification that has been due the longest; None if none is.
@@ -190,12 +192,12 @@ class Notifications:
 
     def of_job(self, job_id: UUID) -> list[NotificationRecord]:
         """Returns what a job's callback_url was or is to be told of its end, oldest first."""
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return notifications_of(connection, job_id)
 
     def count_due(self) -> int:
         """Returns how many a sender could take now."""
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return connection.execute(select(func.count()).where(_DUE)).scalar_one()
 
     # What they are signed with
@@ -203,7 +205,7 @@ class Notifications:
     def signing_sealed(self, organization_id: UUID) -> bytes | None:
         """Returns what an organisation's notifications are signed with; None before first use."""
         query = select(Organization.sealed).where(Organization.id == organization_id)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             return connection.execute(query).scalar()
 
     def change_signing(

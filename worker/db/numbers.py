@@ -97,7 +97,7 @@ class Numbers:
         Safe to repeat: yes.
         """
         due = None if check_in is None else _NOW + timedelta(seconds=check_in)
-        with self._engine.begin() as connection:
+        with self._single.connect() as connection:
             self._write(
                 connection,
                 job_id,
@@ -117,7 +117,7 @@ class Numbers:
 
         Safe to repeat: yes.
         """
-        with self._engine.begin() as connection:
+        with self._single.connect() as connection:
             self._write(connection, import_id, fence, status=NumberStatus.PENDING, job_id=None)
 
     @staticmethod

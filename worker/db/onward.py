@@ -36,6 +36,9 @@ from worker.db.records import Claim, JobRecord, StepRecord, read_step, with_valu
 from worker.domain.job import PLANS, JobState, StepName, StepState
 
 _STEP_COLUMNS: Final = tuple(JobStep.__table__.c)
+#: The parts of a statement have short names: psycopg keeps the translation of none that is longer
+#: than this, and would do it for each execution.
+LONGEST_STATEMENT: Final = 4096
 
 
 _OF_JOB: Final = bindparam("of_job", type_=Uuid)
@@ -91,7 +94,7 @@ def _claimed(*conditions: ColumnElement[bool], **values: object) -> CTE:
             *(ImportJob.lease_until, ImportJob.due_at, ImportJob.started_at),
             ImportJob.updated_at,
         )
-        .cte("job")
+        .cte("j")
     )
 
 
@@ -119,7 +122,7 @@ def _told(job: CTE, *steps: CTE) -> Any:  # noqa: ANN401 -- a Select whose colum
 
 
 def _begun(job: CTE) -> CTE:
-    found: CTE = begin_step_of(select(job.c.id, _FOLLOWING)).returning(*_STEP_COLUMNS).cte("begun")
+    found: CTE = begin_step_of(select(job.c.id, _FOLLOWING)).returning(*_STEP_COLUMNS).cte("b")
     return found
 
 
@@ -153,7 +156,7 @@ def _next_statement() -> Any:  # noqa: ANN401 -- as _told
             finished_at=NOW,
         )
         .returning(*_STEP_COLUMNS)
-        .cte("done")
+        .cte("d")
     )
     return _told(job, done, _begun(job))
 
@@ -238,13 +241,13 @@ def go_on(
     if row is None:
         return None
     # The job is as it was before its first claim of this delivery.
-    return _claim(claim.job, to, row, {claim.step: _step(row, "done")})
+    return _claim(claim.job, to, row, {claim.step: _step(row, "d")})
 
 
 def _claim(
     job: JobRecord, step: StepName, row: Row[Any], done: Mapping[StepName, StepRecord] | None = None
 ) -> Claim:
-    begun = _step(row, "begun")
+    begun = _step(row, "b")
     claimed = with_values(
         job,
         state=JobState.RUNNING,

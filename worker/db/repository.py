@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -16,7 +16,9 @@ from sqlalchemy import (
     Engine,
     Row,
     Select,
+    Uuid,
     and_,
+    bindparam,
     delete,
     exc,
     func,
@@ -66,6 +68,9 @@ from worker.domain.job import (
 )
 from worker.domain.values import NumberStatus, format_id
 from worker.settings import ORGANIZATION_CONCURRENCY
+
+#: Built once: it is read at each delivery and each poll.
+_JOB: Final = select(ImportJob.__table__).where(ImportJob.id == bindparam("of_job", type_=Uuid))
 
 
 def job_row(job: NewJob) -> dict[str, Any]:
@@ -136,9 +141,7 @@ class JobRepository:
     def get(self, job_id: UUID) -> JobRecord | None:
         """Returns a job with its steps."""
         with self._single.connect() as connection:
-            row = connection.execute(
-                select(ImportJob.__table__).where(ImportJob.id == job_id)
-            ).first()
+            row = connection.execute(_JOB, {"of_job": job_id}).first()
             if row is None:
                 return None
             told = notifications_of(connection, job_id) if row.notify else ()

@@ -11,6 +11,8 @@ from sqlalchemy import event
 from uuid_utils.compat import uuid7
 
 from tests.integration.db.conftest import Bench
+from worker.db import onward
+from worker.db.engine import one_statement
 from worker.db.records import Claim, JobRecord, NewChange, NoClaim
 from worker.domain.errors import LeaseLost
 from worker.domain.job import JobKind, JobState, StepName, StepState
@@ -244,3 +246,17 @@ def test_going_on_is_one_statement(bench: Bench) -> None:
     )
     assert _go_on(bench, claim) is not None
     assert len(sent) == 1
+
+
+def test_statements_that_move_a_job_are_prepared_and_stay_so(bench: Bench) -> None:
+    for statement in (onward._FIRST, onward._NEXT):
+        text = str(statement.compile(dialect=bench.engine.dialect))
+        assert len(text) <= onward.LONGEST_STATEMENT, "psycopg translates it each time"
+    job_id = bench.submit()
+    for _ in range(3):
+        assert bench.jobs.get(job_id) is not None
+        assert bench.directory.get_organization(bench.organization_id) is not None
+    with one_statement(bench.engine).connect() as connection:
+        found = connection.exec_driver_sql("SELECT statement FROM pg_prepared_statements").all()
+    assert any("FROM import_jobs" in row.statement for row in found), found
+    assert any("FROM organizations" in row.statement for row in found), found
