@@ -49,30 +49,36 @@ def _address(place: int) -> Path:
 
 
 def main() -> None:
-    place, work = int(os.environ[PLACE]), Work()
+    place, work, taken = int(os.environ[PLACE]), Work(), set[UUID]()
 
     def do(job: UUID) -> None:
         for step in STEPS:
             work.do(job, step)
 
+    def take(job: UUID) -> None:
+        if job not in taken:
+            taken.add(job)
+            pool.submit(do, job)
+
     with (
         ThreadPoolExecutor(int(os.environ[THREADS])) as pool,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
     ):
+        # Listens before it looks: a job that comes in between is told twice rather than never.
+        _address(place).unlink(missing_ok=True)
+        receiver.bind(str(_address(place)))
         with psycopg.connect(os.environ[DATABASE]) as connection:
             backlog = [job for (job,) in connection.execute(_BACKLOG)]
         for job in backlog[place::2]:
-            pool.submit(do, job)
-        _address(place).unlink(missing_ok=True)
-        receiver.bind(str(_address(place)))
+            take(job)
         # The thread that receives must not be in the way of a signal.
-        threading.Thread(target=_receive, args=(receiver, pool, do), daemon=True).start()
+        threading.Thread(target=_receive, args=(receiver, take), daemon=True).start()
         threading.Event().wait()
 
 
-def _receive(receiver: socket.socket, pool: ThreadPoolExecutor, do: Submit) -> None:
+def _receive(receiver: socket.socket, take: Submit) -> None:
     while True:
-        pool.submit(do, UUID(bytes=receiver.recv(16)))
+        take(UUID(bytes=receiver.recv(16)))
 
 
 if __name__ == "__main__":
