@@ -22,7 +22,8 @@ import psycopg
 from tests.bench.engines import Submit
 from tests.bench.work import DATABASE, PLACE, RUN_DIR, SCHEMA, STEPS, THREADS, Rows, Work
 
-_BACKLOG = "SELECT id FROM jobs WHERE finished_at IS NULL ORDER BY created_at"
+#: With those that are done: every second one is a process's, whatever the other has done by then.
+_BACKLOG = "SELECT id, finished_at IS NULL FROM jobs ORDER BY created_at"
 
 
 def prepare() -> None:
@@ -68,9 +69,10 @@ def main() -> None:
         _address(place).unlink(missing_ok=True)
         receiver.bind(str(_address(place)))
         with psycopg.connect(os.environ[DATABASE]) as connection:
-            backlog = [job for (job,) in connection.execute(_BACKLOG)]
-        for job in backlog[place::2]:
-            take(job)
+            backlog = connection.execute(_BACKLOG).fetchall()
+        for job, is_left in backlog[place::2]:
+            if is_left:
+                take(job)
         # The thread that receives must not be in the way of a signal.
         threading.Thread(target=_receive, args=(receiver, take), daemon=True).start()
         threading.Event().wait()
