@@ -57,9 +57,9 @@ class Stack:
 
     Entering it starts every part except those named in `without`, which can be started later, each
     with its own start, stop, kill and restart: `postgres`, `redis`, `sandbox`, `api`, `workers`,
-    `beat`, `flower`; so do the `migrations` of a database that is known to be up to date. With
-    `supervise`, what dies is started again; without it (the default, for
-    tests) a killed part stays down until it is started.
+    `beat`, `flower`. The `migrations` can be left out, too, of a database that has them. With
+    `supervise`, what dies is started again; without it (the default, for tests) a killed part stays
+    down until it is started.
     """
 
     def __init__(

@@ -62,7 +62,7 @@ class ScaleTable:
 
     #: "1,000 sent" and so on → figure.
     costs: dict[str, dict[str, Spread]] = field(default_factory=dict)
-    #: "empty" or "1,000,000 ended" → "GET /v1/imports/{id}" and so on → p50, p99 in milliseconds.
+    #: "empty" or "1,000,000 ended" → "an import" and so on → p50, p99 in milliseconds.
     reads: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
     def times_base(self) -> dict[str, float]:

@@ -45,11 +45,8 @@ class Point:
 
 def points_of(calls: Sequence[Call]) -> list[Point]:
     """The moments that differ, or with ``TRUNKLINE_CRASH_POINTS=all`` every one."""
-    return (
-        all_points(calls)
-        if os.environ.get("TRUNKLINE_CRASH_POINTS") == "all"
-        else (unlike_points(calls))
-    )
+    every = os.environ.get("TRUNKLINE_CRASH_POINTS") == "all"
+    return all_points(calls) if every else unlike_points(calls)
 
 
 def all_points(calls: Sequence[Call]) -> list[Point]:

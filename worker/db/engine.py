@@ -32,12 +32,12 @@ MIGRATION_LOCK: Final = 7_426_311
 #: How often a migration asks for a lock that somebody holds, and how long it rests in between.
 _MIGRATION_ATTEMPTS: Final = 10
 _MIGRATION_PAUSE_SECONDS: Final = 3.0
-#: PGAPPNAME, if it is set, names the process in pg_stat_activity.
-#: Planning one of the statements that move a job takes longer than running it: it is prepared when
-#: a connection runs it for the second time, not for the sixth.
 _CONNECT: Final = {
     "connect_timeout": 3,
+    # PGAPPNAME, if it is set, names the process in pg_stat_activity.
     "fallback_application_name": "trunkline",
+    # Planning one of the statements that move a job takes long: it is prepared when a connection
+    # runs it for the second time, not for the sixth.
     "prepare_threshold": 1,
 }
 #: SQLSTATEs: lock_not_available, deadlock_detected.

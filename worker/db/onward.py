@@ -4,6 +4,9 @@ The first one, as it was read just before; each other one while the step before 
 hinders a job (a cancellation, a lost lease, a rate limit, attempts used up, a lost write that may
 still land) makes the statement change nothing; :mod:`claims` then does the same in its own
 transactions and says why.
+
+The parts of a statement have names of one letter: what is longer than 4,096 characters psycopg
+translates anew for each execution.
 """
 
 from __future__ import annotations
@@ -36,9 +39,6 @@ from worker.db.records import Claim, JobRecord, StepRecord, read_step, with_valu
 from worker.domain.job import PLANS, JobState, StepName, StepState
 
 _STEP_COLUMNS: Final = tuple(JobStep.__table__.c)
-#: The parts of a statement have short names: psycopg keeps the translation of none that is longer
-#: than this, and would do it for each execution.
-LONGEST_STATEMENT: Final = 4096
 
 
 _OF_JOB: Final = bindparam("of_job", type_=Uuid)

@@ -190,7 +190,8 @@ class Platform:
         """Fails if a request fails meanwhile that is ours to answer; before, other tests' may."""
         seen = len(self.log())
         yield
-        failed = [line for line in self.log()[seen:].splitlines() if '"request failed"' in line]
+        lines = self.log()[seen:].splitlines()
+        failed = [line for line in lines if '"request failed"' in line or "Traceback" in line]
         assert not failed, failed[0]
 
     def logged(self, count: int, request_id: str) -> list[dict[str, Any]]:
