@@ -17,6 +17,7 @@ from deploy.local.supervisor import Supervisor
 from tests.rig import Rig, eventually, running
 from tests.vendors import VENDORS, Order, order_of
 from worker.domain.job import StepName
+from worker.domain.values import format_id
 
 #: From the kill to the end of the last job that the dead worker held.
 GOAL_SECONDS = 15.0
@@ -67,6 +68,13 @@ def _watch_until_final(rig: Rig, jobs: set[str]) -> float:
     return longest
 
 
+def _slowest(rig: Rig, named: str) -> str:
+    """What the last of these jobs to end did, and when: where its time went."""
+    of_them = f"FROM import_jobs WHERE id IN ({named})"
+    last = rig.sql(f"SELECT id {of_them} ORDER BY finished_at DESC LIMIT 1")[0][0]
+    return repr(rig.job(format_id("imp", last)))
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("variant", ["another works on", "all are started again"])
 def test_a_killed_workers_jobs_do_not_wait_for_the_backlog(rig: Rig, variant: str) -> None:
@@ -88,17 +96,21 @@ def test_a_killed_workers_jobs_do_not_wait_for_the_backlog(rig: Rig, variant: st
     rig.settle()
     one.start()
     took = ended.timestamp() - died
-    # A machine that is busy with other tests takes longer for each import: one ends before a thread
-    # is free, and another is the rest of the work.
-    usual = rig.sql(
+    # A machine that is busy with other tests takes longer for each import, above all for the first
+    # ones of workers that have just started, since these load the vendors' SDKs: one ends before a
+    # thread is free, and another is the rest of the work. That is as long as it takes those that
+    # began after the kill, which no sweep has to find.
+    usual, cold = rig.sql(
         "SELECT extract(epoch FROM percentile_cont(0.5) WITHIN GROUP "  # noqa: S608 -- ours
-        f"(ORDER BY finished_at - started_at)) FROM import_jobs WHERE id NOT IN ({named})"
-    )[0][0]
-    bound = max(GOAL_SECONDS, LEASE_SECONDS + 2 * SWEEP_SECONDS + 2 * float(usual))
+        "(ORDER BY finished_at - started_at)), coalesce(extract(epoch FROM "
+        f"max(finished_at - started_at) FILTER (WHERE started_at > to_timestamp({died}))), 0) "
+        f"FROM import_jobs WHERE id NOT IN ({named})"
+    )[0]
+    bound = max(GOAL_SECONDS, LEASE_SECONDS + 2 * SWEEP_SECONDS + float(usual) + float(cold))
     print(f"{variant}: {len(jobs)} jobs, {left} behind them, the last after {took:.1f} s")  # noqa: T201
-    assert took < bound, f"{len(jobs)} jobs, {left} behind them, {usual} s each"
-    # A thread is free after a step at most.
-    assert overdue < 2 * SWEEP_SECONDS + SLACK_SECONDS + float(usual)
+    assert took < bound, f"{left} behind them, {usual} s each; the last: {_slowest(rig, named)}"
+    # A thread is free after a step at most, which may be a first one.
+    assert overdue < 2 * SWEEP_SECONDS + SLACK_SECONDS + max(float(usual), float(cold))
     assert left > 0, "there was no backlog to wait for: this proved nothing"
 
 
