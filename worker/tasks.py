@@ -137,9 +137,10 @@ def _obey(task: Any, outcome: Outcome, import_id: str) -> None:  # noqa: ANN401 
             # The chain's rest travels with the retry. Never inside a broad except: Retry is raised
             # after its message was sent.
             raise task.retry(exc=error, countdown=seconds)
-        case Next.END:
+        case Next.END | Next.REST:
             _end(task)
-            _feed_after(import_id)
+            if outcome is Next.END:
+                _feed_after(import_id)
         case Next.UNDO:
             _end(task)
             _send(import_id)
@@ -205,10 +206,7 @@ class _Leg:
         then: _Leg | None,
         turn: _Turn,
     ) -> Outcome:
-        """Does it once; ``held`` is its claim if it has one, ``then`` what comes next.
-
-        ``job`` is as it was when this delivery began.
-        """
+        """Does it once; ``held`` is its claim if it has one, ``then`` what comes next."""
         guard = _worker()[1]
         step = _STEPS[self.name]
         if self.undo:
@@ -217,7 +215,7 @@ class _Leg:
         def following() -> Step | None:
             return None if then is None or turn.is_over() else _STEPS[then.name]
 
-        return guard.run(step, job.id, held=held, seen=job, then=following)
+        return guard.run(step, job.id, held=held, then=following)
 
 
 class _Turn:
@@ -333,12 +331,16 @@ def start(self: Any, import_id: str) -> None:  # noqa: ANN401 -- a Celery task
     Safe to repeat: yes, also concurrently; the guard lets one of them work.
     """
     try:
+        held = None if is_stopping() else _worker()[1].begin(_uuid(import_id))
         # A worker would throw away a message a millisecond while the database is away.
-        job = outlast(lambda: _worker()[0].jobs.get(_uuid(import_id)), seconds=load().lease_seconds)
+        job = (
+            outlast(lambda: _worker()[0].jobs.get(_uuid(import_id)), seconds=load().lease_seconds)
+            if held is None
+            else held.claim.job
+        )
         if job is None:
             return
         legs, turn = _legs(job), _Turn(job)
-        held: Held | None = None
         for leg, then in zip_longest(legs, legs[1:]):
             if held is None and turn.is_over():
                 # Not behind those that have not begun.

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from tests.model.stage import NUMBERS, Stage
 from tests.model.steps import RETRY, make_steps
 from worker.db.batches import NewBatch, NewRow
 from worker.db.places import UNDO_PLACES
-from worker.db.records import JobRecord, NewChange
+from worker.db.records import NewChange
 from worker.domain.errors import (
     InvalidState,
     NotFound,
@@ -68,8 +68,6 @@ class Message:
     job_id: UUID
     undo: bool
     steps: tuple[StepName, ...]
-    #: The job as it was when this was sent: older than what a worker of the product goes by.
-    seen: JobRecord | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -518,7 +516,7 @@ class Model(RuleBasedStateMachine):
         place = plan.index(job.step)
         undo = job.state is JobState.UNDOING
         steps = plan[place::-1] if undo else plan[place:]
-        self.messages.append(Message(job_id=job_id, undo=undo, steps=steps, seen=job))
+        self.messages.append(Message(job_id=job_id, undo=undo, steps=steps))
 
     def _feed(self, *, limit: int, after: UUID | None = None) -> None:
         settings = self.stage.settings
@@ -616,16 +614,15 @@ class Model(RuleBasedStateMachine):
 
         With ``hops`` each step has a message of its own; else the worker goes on with the next one.
         """
-        held: Held | None = None
+        held = None if hops else guard.begin(message.job_id)
+        message = _as_begun(message, held)
         for place, name in enumerate(message.steps):
             step, following = self.steps[name], message.steps[place + 1 : place + 2]
             if message.undo:
                 outcome = guard.undo(step, message.job_id)
             else:
                 then = self.steps[following[0]] if following and not hops else None
-                outcome = guard.run(
-                    step, message.job_id, held=held, seen=message.seen, then=_always(then)
-                )
+                outcome = guard.run(step, message.job_id, held=held, then=_always(then))
             held = outcome if isinstance(outcome, Held) else None
             match outcome:
                 case Next.GO_ON | Held():
@@ -639,13 +636,18 @@ class Model(RuleBasedStateMachine):
                 case Next.END:
                     self._feed(limit=2, after=message.job_id)
                     return
-                case Next.UNDO:
+                case Next.UNDO | Failed(stuck=False):
                     self._send(message.job_id)
                     return
-                case Failed(stuck=stuck):
-                    if not stuck:
-                        self._send(message.job_id)
+                case Next.REST | Failed():
                     return
+
+
+def _as_begun(message: Message, held: Held | None) -> Message:
+    """Whoever begins a job goes by its row, whatever the message was sent for."""
+    if held is None:
+        return message
+    return replace(message, undo=False, steps=PLANS[held.claim.job.kind])
 
 
 def _always(step: Step | None) -> Callable[[], Step | None]:

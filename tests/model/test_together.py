@@ -28,7 +28,7 @@ from tests.model.outside import Outside
 from tests.model.stage import TIMES, Stage, built
 from tests.model.steps import RETRY
 from worker.db.batches import NewBatch, NewRow
-from worker.db.records import Claim, JobRecord, NewChange
+from worker.db.records import Claim, JobRecord, NewChange, NumberFacts
 from worker.domain.errors import (
     NumberNotOwned,
     ProviderUnavailable,
@@ -84,7 +84,6 @@ class Scene:
     def last_step(self) -> Mapping[str, Act]:
         job = self.submit()
         claim = self.run_to(job, LAST)
-        self.activate(claim)
         self.stage.pass_time(2 * _LEASE_SECONDS)
         return self.of_import(job) | self.of_step(job, LAST) | self.of_claim(claim)
 
@@ -135,7 +134,7 @@ class Scene:
             self.begin(rebind, StepName.CREATE_DISPATCH_RULE), output={}, sealed=None
         )
         for _ in range(RETRY.attempts):
-            self.activate(self.begin(rebind, LAST))
+            self.write_down_first(self.begin(rebind, LAST))
             self.stage.pass_time(2 * _LEASE_SECONDS)
         assert not isinstance(self.begin(rebind, LAST), Claim)
         return self.of_number(imported) | {"retry": lambda: self.jobs.retry(rebind)}
@@ -192,7 +191,8 @@ class Scene:
 
     def of_claim(self, claim: Claim) -> dict[str, Act]:
         return {
-            "finish": lambda: self.claims.finish_step(claim, output={}, sealed=None),
+            "finish": lambda: self.finish(claim),
+            "end": lambda: self.end(claim),
             "fail": lambda: self.claims.fail(claim, NumberNotOwned(), settle=5),
             "postpone": lambda: self.postpone(claim),
             "record": lambda: self.claims.record_objects(claim, {"thing": "1"}),
@@ -256,8 +256,20 @@ class Scene:
             self.claims.finish_step(claim, output={}, sealed=None)
         raise AssertionError(last)
 
-    def activate(self, claim: Claim) -> None:
-        self.numbers.activate(claim.job.id, fence=claim.fence, check_in=None)
+    def finish(self, claim: Claim) -> None:
+        self.claims.finish_step(claim, output={}, sealed=None, number=_facts(claim))
+
+    def end(self, claim: Claim) -> None:
+        """The last step alone ends this way."""
+        if (number := _facts(claim)) is not None:
+            self.claims.end(claim, output={}, sealed=None, number=number)
+
+    def write_down_first(self, claim: Claim) -> None:
+        """Leaves what the release before this one left between the last step's two writes."""
+        self.stage.observer.execute(
+            "UPDATE phone_numbers SET status = 'active', job_id = %s WHERE id = %s",
+            [claim.job.id, claim.job.phone_number_id],
+        )
 
     def postpone(self, claim: Claim) -> None:
         self.claims.retry_later(claim, ProviderUnavailable(), delay=9, by_sweep=True, settle=None)
@@ -267,9 +279,7 @@ class Scene:
 
     def imported(self) -> JobRecord:
         job = self.submit()
-        claim = self.run_to(job, LAST)
-        self.activate(claim)
-        self.claims.finish_step(claim, output={}, sealed=None)
+        self.finish(self.run_to(job, LAST))
         found = self.jobs.get(job)
         assert found is not None
         assert found.state is JobState.ACTIVE
@@ -339,6 +349,10 @@ def test_whatever_meets_in_the_database_leaves_it_sound(stage: Stage, name: str)
                 judge.check(outside=False)
             except Exception as error:
                 raise AssertionError(f"{name}: {pair[0]} beside {pair[1]}") from error
+
+
+def _facts(claim: Claim) -> NumberFacts | None:
+    return NumberFacts(country="US") if claim.step is LAST else None
 
 
 def _pairs(stage: Stage, name: str) -> list[tuple[str, str]]:

@@ -36,17 +36,19 @@ from worker.db.moves import (
     NOW,
     ORDER,
     Moves,
+    count_end,
     in_seconds,
     is_fallback_agent,
     is_leased,
     last_begun,
+    notify_end,
     rename_steps,
     steps_of,
     update_job,
     update_step,
 )
-from worker.db.onward import begin, begin_step_of, go_on
-from worker.db.records import Claim, JobRecord, NoClaim, read_job
+from worker.db.onward import activate, begin, begin_step_of, end, go_on
+from worker.db.records import Claim, JobRecord, NoClaim, NumberFacts, read_job, with_values
 from worker.domain.errors import LeaseLost, TrunklineError
 from worker.domain.job import PLANS, JobState, StepName, StepState, stored_names
 
@@ -75,14 +77,14 @@ class Claims:
         self._resend_after = resend_after_seconds
         self._moves = Moves(resend_after_seconds=resend_after_seconds)
 
-    def begin_first(self, job: JobRecord, *, attempts: int, lease_seconds: float) -> Claim | None:
-        """Claims the first step of a job that is as it was read just now, in one statement.
+    def begin_first(self, job_id: UUID, *, lease_seconds: float) -> Claim | None:
+        """Reads an import that nobody has begun and claims its first step, in one statement.
 
-        None, and nothing was written, if anything stands in the way: ``begin_step`` tells what.
+        None, and nothing was written, if there is none or anything stands in the way:
+        ``begin_step`` tells what.
         """
-        lease = timedelta(seconds=lease_seconds)
         with self._single.connect() as connection:
-            return begin(connection, job, attempts=attempts, lease=lease)
+            return begin(connection, job_id, lease=timedelta(seconds=lease_seconds))
 
     def begin_step(  # noqa: PLR0911 -- one line a reason, in the order in which they decide
         self, job_id: UUID, step: StepName, *, attempts: int, lease_seconds: float
@@ -329,13 +331,39 @@ class Claims:
                 lease=lease,
             )
 
+    def end(
+        self, claim: Claim, *, output: Mapping[str, Any], sealed: bytes | None, number: NumberFacts
+    ) -> bool | None:
+        """Writes what the last step found and makes job and number active, in one statement.
+
+        Returns whether another job of the organisation waits for the place. None, and nothing was
+        written, if anything stands in the way: ``finish_step`` tells what.
+        """
+        job = with_values(claim.job, state=JobState.ACTIVE)
+        # What is told to a customer's URL is written with it.
+        way = self._engine.begin() if job.notify else self._single.connect()
+        with way as connection:
+            ended = end(connection, claim, output=output, sealed=sealed, number=number)
+            if ended is None:
+                return None
+            if job.notify:
+                notify_end(connection, job, JobState.ACTIVE, {})
+        at, is_awaited = ended
+        count_end(job, code=None, at=at)
+        return is_awaited
+
     def finish_step(
-        self, claim: Claim, *, output: Mapping[str, Any], sealed: bytes | None
+        self,
+        claim: Claim,
+        *,
+        output: Mapping[str, Any],
+        sealed: bytes | None,
+        number: NumberFacts | None = None,
     ) -> StepName | None:
         """Writes what the step found and moves the cursor; returns the next step.
 
-        None means that there is nothing more to do forwards: the job is active, or, if it was
-        cancelled meanwhile, undoing.
+        None means that there is nothing more to do forwards: the job is active, and its number is
+        what the last step says, or, if it was cancelled meanwhile, undoing.
 
         Raises:
             LeaseLost: the claim is no longer the latest; nothing was written.
@@ -360,6 +388,8 @@ class Claims:
                 self._moves.start_undo(connection, job, None)
                 return None
             if following is None:
+                if number is not None and not activate(connection, job, number):
+                    raise LeaseLost
                 self._moves.move(connection, job, JobState.ACTIVE, **CLOSED)
                 return None
             connection.execute(

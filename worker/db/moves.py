@@ -85,6 +85,12 @@ def is_unheeded(resend_after_seconds: float) -> ColumnElement[bool]:
     return func.coalesce(resent, false())
 
 
+#: Whether somebody should have moved a job on by now. A worker that goes from step to step renews
+#: the lease alone.
+IS_DUE: Final = (ImportJob.due_at <= NOW) & or_(
+    ImportJob.lease_until.is_(None), ImportJob.lease_until <= NOW
+)
+
 #: Whether nothing was sent for a job on purpose: its retry is the sweep's to begin.
 IS_PLANNED: Final = ImportJob.sent_at.is_(None) & ImportJob.next_attempt_at.is_not(None)
 
@@ -111,13 +117,7 @@ class Moves:
         if to not in TRANSITIONS[job.state]:
             raise InvalidState(f"A job that is {job.state} cannot become {to}.")
         if to in FINAL and job.notify:
-            add_job_notification(
-                connection,
-                organization_id=job.organization_id,
-                job_id=job.id,
-                type=f"{job.kind}.{to}",
-                payload=_told(job, to, values),
-            )
+            notify_end(connection, job, to, values)
         moved = connection.execute(
             update(ImportJob)
             .where(ImportJob.id == job.id, ImportJob.state == job.state)
@@ -211,13 +211,7 @@ class Moves:
         for job in jobs:
             note_end(connection, job, code=None, at=job.updated_at)
             if job.notify:
-                add_job_notification(
-                    connection,
-                    organization_id=job.organization_id,
-                    job_id=job.id,
-                    type=f"{job.kind}.{job.state}",
-                    payload=_told(job, job.state, {}),
-                )
+                notify_end(connection, job, job.state, {})
         return len(jobs)
 
     def stick(
@@ -251,36 +245,54 @@ class Moves:
         )
 
 
+def notify_end(
+    connection: Connection, job: JobRecord, state: JobState, values: Mapping[str, Any]
+) -> None:
+    """Adds the notification of a job's end; ``values`` are columns that change with it."""
+    add_job_notification(
+        connection,
+        organization_id=job.organization_id,
+        job_id=job.id,
+        type=f"{job.kind}.{state}",
+        payload=_told(job, state, values),
+    )
+
+
 def note_end(connection: Connection, job: JobRecord, *, code: str | None, at: datetime) -> None:
     """Counts the end of a job once its transaction is committed, and shows it in its trace."""
 
     @event.listens_for(connection, "commit")
     def _committed(_: Connection) -> None:
-        metrics.count_end(
-            kind=job.kind,
-            provider=job.provider,
-            state=job.state,
-            code=code,
-            seconds=(at - job.created_at).total_seconds(),
-        )
-        tracing.end_job(
-            job.id,
-            kind=job.kind,
-            provider=job.provider,
-            state=job.state,
-            code=code,
-            begun=job.created_at,
-            ended=at,
-        )
+        count_end(job, code=code, at=at)
+
+
+def count_end(job: JobRecord, *, code: str | None, at: datetime) -> None:
+    """Counts the end of a job, and shows it in its trace."""
+    metrics.count_end(
+        kind=job.kind,
+        provider=job.provider,
+        state=job.state,
+        code=code,
+        seconds=(at - job.created_at).total_seconds(),
+    )
+    tracing.end_job(
+        job.id,
+        kind=job.kind,
+        provider=job.provider,
+        state=job.state,
+        code=code,
+        begun=job.created_at,
+        ended=at,
+    )
 
 
 #: The agent that a job's request names as its fallback, for a query that joins it.
 FALLBACK_AGENT: Final = aliased(Agent, name="fallback_agent")
 
 
-def is_fallback_agent() -> ColumnElement[bool]:
+def is_fallback_agent(request: Any = ImportJob.request) -> ColumnElement[bool]:  # noqa: ANN401 -- a column
     """Whether an agent is the fallback of a job: its request holds the public id."""
-    public = ImportJob.request["fallback_agent_id"].astext
+    public = request["fallback_agent_id"].astext
     # Guarded: no text in a request may make the query fail for whoever works on the job.
     is_id = public.regexp_match("^agt_[0-9a-f]{32}$")
     hexadecimal = func.substr(public, len("agt_") + 1)

@@ -79,36 +79,6 @@ class Numbers:
         with self._single.connect() as connection:
             return [read_number(row) for row in connection.execute(query.order_by(PhoneNumber.id))]
 
-    def activate(
-        self,
-        job_id: UUID,
-        *,
-        fence: int,
-        check_in: float | None,
-        **facts: Any,  # noqa: ANN401 -- columns
-    ) -> None:
-        """Makes the number of a job active, with what the job found and made.
-
-        ``check_in`` is after how many seconds it is checked; None for never.
-
-        Raises:
-            LeaseLost: the claim with this fence is no longer the latest; nothing was written.
-
-        Safe to repeat: yes.
-        """
-        due = None if check_in is None else _NOW + timedelta(seconds=check_in)
-        with self._single.connect() as connection:
-            self._write(
-                connection,
-                job_id,
-                fence,
-                status=NumberStatus.ACTIVE,
-                job_id=job_id,
-                check_due_at=due,
-                diagnosis=None,
-                **facts,
-            )
-
     def deactivate(self, import_id: UUID, *, fence: int) -> None:
         """Turns an active number back into a claim of its import, which is being undone.
 
@@ -117,35 +87,25 @@ class Numbers:
 
         Safe to repeat: yes.
         """
-        with self._single.connect() as connection:
-            self._write(connection, import_id, fence, status=NumberStatus.PENDING, job_id=None)
-
-    @staticmethod
-    def _write(
-        connection: Connection,
-        claimed: UUID,
-        fence: int,
-        **values: Any,  # noqa: ANN401 -- columns
-    ) -> None:
-        """Changes the number of a claimed job; LeaseLost if it was claimed since."""
         # Locked: nobody claims the job between the look at its fence and the write.
         job = (
             select(ImportJob.phone_number_id)
             .where(
-                ImportJob.id == claimed,
+                ImportJob.id == import_id,
                 ImportJob.fence == fence,
                 ImportJob.lease_until.is_not(None),
             )
             .with_for_update(read=True)
             .cte("job")
         )
-        written = connection.execute(
+        pending = (
             update(PhoneNumber)
             .where(PhoneNumber.id == job.c.phone_number_id)
-            .values(updated_at=_NOW, **values)
+            .values(status=NumberStatus.PENDING, job_id=None, updated_at=_NOW)
         )
-        if written.rowcount == 0:
-            raise LeaseLost
+        with self._single.connect() as connection:
+            if connection.execute(pending).rowcount == 0:
+                raise LeaseLost
 
     def taken(self, e164s: Sequence[str]) -> set[str]:
         """Returns which of these numbers are imported or being imported, by whomever."""

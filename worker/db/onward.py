@@ -1,9 +1,9 @@
-"""Claims a step in a single statement: the way of a job that nothing hinders.
+"""Moves a job from step to step in single statements: the way of one that nothing hinders.
 
-The first one, as it was read just before; each other one while the step before it ends. What
-hinders a job (a cancellation, a lost lease, a rate limit, attempts used up, a lost write that may
-still land) makes the statement change nothing; :mod:`claims` then does the same in its own
-transactions and says why.
+It reads an import that nobody has begun and claims its first step, ends a step and claims the next,
+ends the last step and the job with it. What hinders a job (a cancellation, a lost lease, a rate
+limit, attempts used up, a lost write that may still land) makes the statement change nothing;
+:mod:`claims` then does the same in its own transactions and says why.
 
 The parts of a statement have names of one letter: what is longer than 4,096 characters psycopg
 translates anew for each execution.
@@ -12,42 +12,64 @@ translates anew for each execution.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import (
     CTE,
     ColumnElement,
     Connection,
     Integer,
+    Interval,
     LargeBinary,
     Row,
     Text,
     Uuid,
     bindparam,
     case,
+    cast,
     func,
     literal,
     or_,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
-from worker.db.models import Agent, Credential, ImportJob, JobStep, ProviderLimit
-from worker.db.moves import FALLBACK_AGENT, NOW, is_fallback_agent
-from worker.db.records import Claim, JobRecord, StepRecord, read_step, with_values
-from worker.domain.job import PLANS, JobState, StepName, StepState
+from worker.db.models import Agent, Credential, ImportJob, JobStep, PhoneNumber, ProviderLimit
+from worker.db.moves import CLOSED, FALLBACK_AGENT, NOW, is_fallback_agent
+from worker.db.places import is_awaited
+from worker.db.records import (
+    JOB_FIELDS,
+    REQUEST_FIELDS,
+    Claim,
+    JobRecord,
+    NumberFacts,
+    StepRecord,
+    read_job,
+    read_step,
+    with_values,
+)
+from worker.domain.job import PLANS, JobKind, JobState, StepName, StepState
+from worker.domain.values import NumberStatus
 
 _STEP_COLUMNS: Final = tuple(JobStep.__table__.c)
-
+#: The only steps that an import can have as its first.
+_BEGINNING: Final = PLANS[JobKind.IMPORT][0]
 
 _OF_JOB: Final = bindparam("of_job", type_=Uuid)
 _FOLLOWING: Final = bindparam("to_step", type_=Text)
 #: No parameter has the name of a column: an UPDATE would take it for a value of that.
 _LEASE: Final = NOW + bindparam("new_lease")
+#: Whoever goes on with a job holds its claim.
+_IS_HELD_BY_US: Final = (
+    ImportJob.fence == bindparam("held_fence", type_=Integer),
+    ImportJob.lease_until.is_not(None),
+)
 
 
-def _claimed(*conditions: ColumnElement[bool], **values: object) -> CTE:
+def _claimed(*conditions: ColumnElement[bool], **values: object) -> Any:  # noqa: ANN401 -- an Update
     """The job, if it may be claimed as far as every step asks, and under these conditions."""
     is_limited = (
         select(ProviderLimit.until)
@@ -58,6 +80,89 @@ def _claimed(*conditions: ColumnElement[bool], **values: object) -> CTE:
         )
         .exists()
     )
+    return (
+        update(ImportJob)
+        .where(
+            ImportJob.id == _OF_JOB,
+            ImportJob.cancel_requested_at.is_(None),
+            *conditions,
+            ~is_limited,
+        )
+        .values(
+            step=_FOLLOWING,
+            fence=ImportJob.fence + 1,
+            lease_until=_LEASE,
+            version=ImportJob.version + 1,
+            updated_at=NOW,
+            **values,
+        )
+    )
+
+
+def _told(job: CTE, *steps: CTE) -> Any:  # noqa: ANN401 -- a Select whose columns are told apart by their labels
+    """What a claim is made of."""
+    query = (
+        select(
+            *job.c,
+            Credential.sealed.label("credential_sealed"),
+            Agent.dispatch_name,
+            FALLBACK_AGENT.dispatch_name.label("fallback_name"),
+            *(label for step in steps for label in _labelled(step)),
+        )
+        .select_from(job)
+        .join(Credential, Credential.id == job.c.credential_id)
+        .outerjoin(Agent, Agent.id == job.c.agent_id)
+        .outerjoin(FALLBACK_AGENT, is_fallback_agent(job.c.request))
+    )
+    for step in steps:
+        query = query.join(step, step.c.job_id == job.c.id)
+    return query
+
+
+def _begun(job: CTE) -> CTE:
+    found: CTE = begin_step_of(select(job.c.id, _FOLLOWING)).returning(*_STEP_COLUMNS).cte("b")
+    return found
+
+
+def _done(job: CTE) -> Any:  # noqa: ANN401 -- an Update
+    return (
+        update(JobStep)
+        .where(JobStep.job_id == job.c.id, JobStep.step == bindparam("from_step", type_=Text))
+        .values(
+            state=StepState.DONE,
+            output=bindparam("new_output", type_=JSONB),
+            sealed=bindparam("new_sealed", type_=LargeBinary),
+            unsettled_until=None,
+            error_code=None,
+            error_message=None,
+            finished_at=NOW,
+        )
+    )
+
+
+def _first_statement() -> Any:  # noqa: ANN401 -- as _told
+    # Those of an import that somebody began, or retries, are for the long way.
+    has_steps = select(JobStep.attempts).where(JobStep.job_id == _OF_JOB).exists()
+    known = cast(literal(sorted(REQUEST_FIELDS), ARRAY(Text)), ARRAY(Text))
+    claimed = _claimed(
+        ImportJob.kind == JobKind.IMPORT,
+        ImportJob.state == JobState.QUEUED,
+        ImportJob.step == _BEGINNING,
+        ImportJob.lease_until.is_(None),
+        ImportJob.next_attempt_at.is_(None),
+        ~has_steps,
+        # What is asked for of a newer release, only that one can do: JobRecord.is_understood.
+        ImportJob.request.op("-")(known) == literal({}, JSONB),
+        state=JobState.RUNNING,
+        due_at=_LEASE,
+        started_at=func.coalesce(ImportJob.started_at, NOW),
+    )
+    columns = ImportJob.__table__.c
+    job = claimed.returning(columns.fence, *(columns[name] for name in JOB_FIELDS)).cte("j")
+    return _told(job, _begun(job))
+
+
+def _next_statement() -> Any:  # noqa: ANN401 -- as _told
     # Of an earlier run of the step, or of the job before.
     may_not_begin = (
         select(JobStep.attempts)
@@ -71,94 +176,15 @@ def _claimed(*conditions: ColumnElement[bool], **values: object) -> CTE:
         )
         .exists()
     )
-    return (
-        update(ImportJob)
-        .where(
-            ImportJob.id == _OF_JOB,
-            ImportJob.cancel_requested_at.is_(None),
-            *conditions,
-            ~is_limited,
-            ~may_not_begin,
-        )
-        .values(
-            step=_FOLLOWING,
-            fence=ImportJob.fence + 1,
-            lease_until=_LEASE,
-            due_at=_LEASE,
-            version=ImportJob.version + 1,
-            updated_at=NOW,
-            **values,
-        )
-        .returning(
-            *(ImportJob.id, ImportJob.fence, ImportJob.version),
-            *(ImportJob.lease_until, ImportJob.due_at, ImportJob.started_at),
-            ImportJob.updated_at,
-        )
-        .cte("j")
-    )
-
-
-def _told(job: CTE, *steps: CTE) -> Any:  # noqa: ANN401 -- a Select whose columns are told apart by their labels
-    """What a claim is made of."""
-    query = (
-        select(
-            *(job.c.fence, job.c.version),
-            *(job.c.lease_until, job.c.due_at, job.c.started_at, job.c.updated_at),
-            Credential.sealed.label("credential_sealed"),
-            Agent.dispatch_name,
-            FALLBACK_AGENT.dispatch_name.label("fallback_name"),
-            *(label for step in steps for label in _labelled(step)),
-        )
-        .select_from(job)
-        .join(ImportJob, ImportJob.id == job.c.id)
-    )
-    for step in steps:
-        query = query.join(step, step.c.job_id == job.c.id)
-    return (
-        query.join(Credential, Credential.id == ImportJob.credential_id)
-        .outerjoin(Agent, Agent.id == ImportJob.agent_id)
-        .outerjoin(FALLBACK_AGENT, is_fallback_agent())
-    )
-
-
-def _begun(job: CTE) -> CTE:
-    found: CTE = begin_step_of(select(job.c.id, _FOLLOWING)).returning(*_STEP_COLUMNS).cte("b")
-    return found
-
-
-def _first_statement() -> Any:  # noqa: ANN401 -- as _told
-    job = _claimed(
-        ImportJob.version == bindparam("seen_version", type_=Integer),
-        ImportJob.state == JobState.QUEUED,
-        ImportJob.lease_until.is_(None),
-        ImportJob.next_attempt_at.is_(None),
-        state=JobState.RUNNING,
-        started_at=func.coalesce(ImportJob.started_at, NOW),
-    )
-    return _told(job, _begun(job))
-
-
-def _next_statement() -> Any:  # noqa: ANN401 -- as _told
-    job = _claimed(
-        ImportJob.fence == bindparam("held_fence", type_=Integer),
-        ImportJob.lease_until.is_not(None),
-    )
-    done = (
-        update(JobStep)
-        .where(JobStep.job_id == job.c.id, JobStep.step == bindparam("from_step", type_=Text))
-        .values(
-            state=StepState.DONE,
-            output=bindparam("new_output", type_=JSONB),
-            sealed=bindparam("new_sealed", type_=LargeBinary),
-            unsettled_until=None,
-            error_code=None,
-            error_message=None,
-            finished_at=NOW,
-        )
-        .returning(*_STEP_COLUMNS)
-        .cte("d")
-    )
-    return _told(job, done, _begun(job))
+    # When the sweep looks is left as it is: no index needs to be written, and it asks for the
+    # lease as well.
+    claimed = _claimed(*_IS_HELD_BY_US, ~may_not_begin)
+    job = claimed.returning(
+        *(ImportJob.id, ImportJob.fence, ImportJob.version),
+        *(ImportJob.lease_until, ImportJob.due_at, ImportJob.started_at, ImportJob.updated_at),
+        *(ImportJob.credential_id, ImportJob.agent_id, ImportJob.request),
+    ).cte("j")
+    return _told(job, _done(job).returning(*_STEP_COLUMNS).cte("d"), _begun(job))
 
 
 def begin_step_of(jobs_and_steps: Any) -> Any:  # noqa: ANN401 -- a Select of two columns; an Insert
@@ -181,36 +207,68 @@ def begin_step_of(jobs_and_steps: Any) -> Any:  # noqa: ANN401 -- a Select of tw
     )
 
 
+#: What becomes of the number of a job that ends well.
+_NUMBER_VALUES: Final = {
+    "status": NumberStatus.ACTIVE,
+    "job_id": _OF_JOB,
+    "updated_at": NOW,
+    "diagnosis": None,
+    "check_due_at": NOW + bindparam("check_in", type_=Interval),
+    **{
+        name: bindparam(f"new_{name}", type_=PhoneNumber.__table__.c[name].type)
+        for name in NumberFacts.__dataclass_fields__
+        if name != "check_in"
+    },
+}
+
+
+def _last_statement() -> Any:  # noqa: ANN401 -- a Select
+    number_is_there = (
+        select(PhoneNumber.id).where(PhoneNumber.id == ImportJob.phone_number_id).exists()
+    )
+    job = (
+        update(ImportJob)
+        .where(
+            ImportJob.id == _OF_JOB,
+            ImportJob.state == JobState.RUNNING,
+            ImportJob.cancel_requested_at.is_(None),
+            *_IS_HELD_BY_US,
+            number_is_there,
+        )
+        .values(state=JobState.ACTIVE, version=ImportJob.version + 1, updated_at=NOW, **CLOSED)
+        .returning(
+            *(ImportJob.id, ImportJob.organization_id, ImportJob.phone_number_id),
+            ImportJob.updated_at,
+        )
+        .cte("j")
+    )
+    number = (
+        update(PhoneNumber).where(PhoneNumber.id == job.c.phone_number_id).values(_NUMBER_VALUES)
+    )
+    return select(job.c.updated_at, is_awaited("j.organization_id").label("is_awaited")).add_cte(
+        _done(job).returning(JobStep.job_id).cte("d"), number.returning(PhoneNumber.id).cte("n")
+    )
+
+
 def _labelled(step: CTE) -> list[Any]:
     return [column.label(f"{step.name}_{column.name}") for column in step.c]
 
 
 _FIRST: Final = _first_statement()
 _NEXT: Final = _next_statement()
+_LAST: Final = _last_statement()
+_ACTIVATE: Final = (
+    update(PhoneNumber)
+    .where(PhoneNumber.id == bindparam("of_number", type_=Uuid))
+    .values(_NUMBER_VALUES)
+)
 
 
-def begin(
-    connection: Connection,
-    job: JobRecord,
-    *,
-    attempts: int,
-    lease: Any,  # noqa: ANN401 -- a timedelta
-) -> Claim | None:
-    """Claims the first step of a queued job that is still as it was read; None if anything hinders.
-
-    ``attempts`` is how many the step's policy allows.
-    """
-    if job.state is not JobState.QUEUED or job.steps or job.step is not PLANS[job.kind][0]:
-        return None
-    values = {
-        "of_job": job.id,
-        "seen_version": job.version,
-        "to_step": job.step,
-        "allowed": attempts,
-        "new_lease": lease,
-    }
+def begin(connection: Connection, job_id: UUID, *, lease: timedelta) -> Claim | None:
+    """Reads an import that nobody has begun and claims its first step; None if anything hinders."""
+    values = {"of_job": job_id, "to_step": _BEGINNING, "new_lease": lease}
     row = connection.execute(_FIRST, values).first()
-    return None if row is None else _claim(job, job.step, row)
+    return None if row is None else _claim(read_job(row, {}), _BEGINNING, row)
 
 
 def go_on(
@@ -221,27 +279,66 @@ def go_on(
     sealed: bytes | None,
     to: StepName,
     attempts: int,
-    lease: Any,  # noqa: ANN401 -- a timedelta
+    lease: timedelta,
 ) -> Claim | None:
     """Ends a claimed step and claims the next; None, and nothing changed, if something hinders it.
 
     ``attempts`` is how many the next step's policy allows.
     """
     values = {
-        "of_job": claim.job.id,
-        "held_fence": claim.fence,
-        "from_step": claim.step,
+        **_of_claim(claim, output=output, sealed=sealed),
         "to_step": to,
         "allowed": attempts,
         "new_lease": lease,
-        "new_output": dict(output),
-        "new_sealed": sealed,
     }
     row = connection.execute(_NEXT, values).first()
     if row is None:
         return None
     # The job is as it was before its first claim of this delivery.
     return _claim(claim.job, to, row, {claim.step: _step(row, "d")})
+
+
+def end(
+    connection: Connection,
+    claim: Claim,
+    *,
+    output: Mapping[str, Any],
+    sealed: bytes | None,
+    number: NumberFacts,
+) -> tuple[datetime, bool] | None:
+    """Ends the last step, and the job: it and its number are active.
+
+    Returns when that was, and whether another job of the organisation waits for the place; None,
+    and nothing changed, if something hinders it.
+    """
+    values = {**_of_claim(claim, output=output, sealed=sealed), **_number_values(number)}
+    row = connection.execute(_LAST, values).first()
+    return None if row is None else (row.updated_at, row.is_awaited)
+
+
+def activate(connection: Connection, job: JobRecord, number: NumberFacts) -> bool:
+    """Makes the number of a locked job active; False if there is none."""
+    values = {"of_job": job.id, "of_number": job.phone_number_id, **_number_values(number)}
+    return connection.execute(_ACTIVATE, values).rowcount == 1
+
+
+def _of_claim(claim: Claim, *, output: Mapping[str, Any], sealed: bytes | None) -> dict[str, Any]:
+    return {
+        "of_job": claim.job.id,
+        "held_fence": claim.fence,
+        "from_step": claim.step,
+        "new_output": dict(output),
+        "new_sealed": sealed,
+    }
+
+
+def _number_values(number: NumberFacts) -> dict[str, Any]:
+    facts = dict(vars(number))
+    check_in = facts.pop("check_in")
+    return {
+        "check_in": None if check_in is None else timedelta(seconds=check_in),
+        **{f"new_{name}": value for name, value in facts.items()},
+    }
 
 
 def _claim(

@@ -15,7 +15,17 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, func, select, text, update
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    Engine,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
 
 from worker.db.engine import one_statement
 from worker.db.models import ImportJob
@@ -57,6 +67,15 @@ _FIRST_IN_BATCH: Final = f"""(
     ORDER BY provider, account_ref, id LIMIT 1
 )"""  # noqa: S608 -- constants
 
+
+def is_awaited(organization: str) -> ColumnElement[bool]:
+    """Whether an organisation, of which this is the column, holds a job that waits for a place."""
+    alone, in_batch = (
+        first.format(organization=organization) for first in (_FIRST_ALONE, _FIRST_IN_BATCH)
+    )
+    return literal_column(f"coalesce({alone}, {in_batch}) IS NOT NULL", Boolean)
+
+
 #: Reads as many rows as there are places at most, however many jobs wait.
 _ROOM: Final = text(
     f"""
@@ -69,10 +88,7 @@ _ENDED: Final = text(
     SELECT ended.organization_id FROM import_jobs AS ended
     WHERE ended.id = :after
       AND ended.state IN ('active', 'failed', 'cancelled', 'stuck', 'released')
-      AND coalesce(
-        {_FIRST_ALONE.format(organization="ended.organization_id")},
-        {_FIRST_IN_BATCH.format(organization="ended.organization_id")}
-      ) IS NOT NULL
+      AND {is_awaited("ended.organization_id")}
     """  # noqa: S608 -- constants
 )
 _ANY_HELD: Final = text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
@@ -29,7 +29,8 @@ from worker.domain.values import NumberStatus
 
 _STEPS: Final = frozenset(StepName)
 _STEP_STATES: Final = frozenset(StepState)
-_REQUEST: Final = ImportSpec.__dataclass_fields__.keys()
+#: What a request may hold that this release can do.
+REQUEST_FIELDS: Final = ImportSpec.__dataclass_fields__.keys()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,7 @@ class JobRecord:
             and (self.step is None or self.step in PLANS[self.kind])
             and self.steps.keys() <= _STEPS
             and {record.state for record in self.steps.values()} <= _STEP_STATES
-            and self.request.keys() <= _REQUEST
+            and self.request.keys() <= REQUEST_FIELDS
         )
 
     @property
@@ -219,6 +220,23 @@ class Setup:
     fallback_dispatch_name: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class NumberFacts:
+    """What a number is once its job is active: columns of phone_numbers, and its next check."""
+
+    agent_id: UUID | None = None
+    friendly_name: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    provider_number_id: str | None = None
+    country: str | None = None
+    sms_capable: bool | None = None
+    inbound_trunk_id: str | None = None
+    outbound_trunk_id: str | None = None
+    dispatch_rule_id: str | None = None
+    #: After how many seconds it is checked; None for never.
+    check_in: float | None = None
+
+
 class NoClaim(Enum):
     """Why a message leads to no work."""
 
@@ -297,7 +315,8 @@ def read_notification(row: Row[Any]) -> NotificationRecord:
     return NotificationRecord(**{**values, "state": read_word(NotificationState, row.state)})
 
 
-_JOB_FIELDS: Final = tuple(
+#: Columns of import_jobs that a record has.
+JOB_FIELDS: Final = tuple(
     name for name in JobRecord.__dataclass_fields__ if name not in ("steps", "notifications")
 )
 
@@ -308,7 +327,7 @@ def read_job(
     notifications: Sequence[NotificationRecord] = (),
 ) -> JobRecord:
     """Reads a row of import_jobs."""
-    values = {name: getattr(row, name) for name in _JOB_FIELDS}
+    values = {name: getattr(row, name) for name in JOB_FIELDS}
     for name in ("step", "error_step", "undo_error_step"):
         values[name] = None if values[name] is None else read_step_name(values[name])
     values |= {"kind": read_word(JobKind, row.kind), "state": read_word(JobState, row.state)}

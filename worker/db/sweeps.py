@@ -13,7 +13,7 @@ from sqlalchemy.orm import aliased
 from worker import metrics
 from worker.db.engine import one_statement
 from worker.db.models import ImportJob, Sweep
-from worker.db.moves import IS_KNOWN, IS_PLANNED, NOW, in_seconds, is_unheeded
+from worker.db.moves import IS_DUE, IS_KNOWN, IS_PLANNED, NOW, in_seconds, is_unheeded
 from worker.domain.job import JobQueue, JobState
 
 #: A message that was sent is taken within milliseconds by a worker that has a thread free.
@@ -55,7 +55,7 @@ class Sweeps:
                 is_unheeded(self._resend_after).label("unheeded"),
                 IS_PLANNED.label("planned"),
             )
-            .where(ImportJob.due_at <= NOW, *IS_KNOWN)
+            .where(IS_DUE, *IS_KNOWN)
             .order_by(ImportJob.due_at)
             .with_for_update(skip_locked=True)
         )
@@ -101,7 +101,7 @@ class Sweeps:
                 IS_PLANNED.label("planned"),
             )
             .outerjoin(_NEWEST, overtaking)
-            .where(ImportJob.due_at <= NOW, lost, *IS_KNOWN)
+            .where(IS_DUE, lost, *IS_KNOWN)
             .order_by(ImportJob.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True, of=ImportJob)

@@ -12,7 +12,7 @@ from worker.db.claims import Claims
 from worker.db.engine import outlast
 from worker.db.notifications import Notifications
 from worker.db.numbers import Numbers
-from worker.db.records import Claim
+from worker.db.records import Claim, NumberFacts
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.errors import LeaseLost, TransientError
@@ -39,6 +39,8 @@ class Done:
     output: Mapping[str, Any] = field(default_factory=dict)
     #: The part that goes to the vault.
     secret: Mapping[str, Any] | None = None
+    #: Of the last step: what the number is from the end of this step, and of the job, on.
+    number: NumberFacts | None = None
 
 
 class Run(Protocol):

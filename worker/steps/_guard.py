@@ -17,7 +17,7 @@ import structlog
 
 from worker import logs, metrics, tracing
 from worker.db.engine import DATABASE_ERRORS, outlast
-from worker.db.records import Claim, JobRecord, NoClaim
+from worker.db.records import Claim, NoClaim
 from worker.domain.errors import (
     InternalError,
     LeaseLost,
@@ -51,6 +51,8 @@ class Next(Enum):
     GO_ON = "go on"
     #: Somebody else owns the job, or a later message will go on: end this copy.
     END = "end"
+    #: The job has ended, and none of its organisation waits for the place.
+    REST = "rest"
     #: The job has been turned round, or begins elsewhere: start a chain from its cursor.
     UNDO = "undo"
 
@@ -95,35 +97,46 @@ class Guard:
             heartbeat_seconds=settings.heartbeat_seconds,
         )
 
+    def begin(self, job_id: UUID) -> Held | None:
+        """Claims the first step of an import that nobody has begun; None if it is none.
+
+        Raises:
+            DATABASE_ERRORS: the database is away.
+
+        Safe to repeat: yes, also concurrently; one of them claims it.
+        """
+
+        def once() -> Held | None:
+            granted_at = time.monotonic()
+            claim = self._runtime.claims.begin_first(job_id, lease_seconds=self._lease_seconds)
+            return None if claim is None else Held(claim=claim, granted_at=granted_at)
+
+        return self._outlast(once)
+
     def run(
         self,
         step: Step,
         job_id: UUID,
         *,
         held: Held | None = None,
-        seen: JobRecord | None = None,
         then: Callable[[], Step | None] = lambda: None,
     ) -> Outcome:
-        """Does one attempt at a step, which the one before it may have claimed already.
+        """Does one attempt at a step, which may have been claimed already.
 
-        ``seen`` is the job as it was read just now: its first step is claimed in one statement.
         ``then`` says, once the step is done, which one to claim in its turn.
 
         Safe to repeat: yes, also concurrently; only the holder of the claim works.
         """
         if held is not None:
             return self._run(step, held.claim, held.granted_at, then)
-        attempts, seconds = step.retry.attempts, self._lease_seconds
-
-        def claimed() -> Claim | NoClaim:
-            claims = self._runtime.claims
-            if seen is not None and seen.step is step.name:
-                first = claims.begin_first(seen, attempts=attempts, lease_seconds=seconds)
-                if first is not None:
-                    return first
-            return claims.begin_step(job_id, step.name, attempts=attempts, lease_seconds=seconds)
-
-        begun = self._begin(claimed)
+        begun = self._begin(
+            lambda: self._runtime.claims.begin_step(
+                job_id,
+                step.name,
+                attempts=step.retry.attempts,
+                lease_seconds=self._lease_seconds,
+            )
+        )
         if isinstance(begun, Next):
             return begun
         claim, granted_at = begun
@@ -140,8 +153,19 @@ class Guard:
                 going = self._outlast(lambda: self._go_on(claim, done, sealed, following))
                 if going is not None:
                     return going
+            number = done.number
+            if number is not None:
+                awaited = self._outlast(
+                    lambda: self._runtime.claims.end(
+                        claim, output=done.output, sealed=sealed, number=number
+                    )
+                )
+                if awaited is not None:
+                    return Next.END if awaited else Next.REST
             after = self._outlast(
-                lambda: self._runtime.claims.finish_step(claim, output=done.output, sealed=sealed)
+                lambda: self._runtime.claims.finish_step(
+                    claim, output=done.output, sealed=sealed, number=number
+                )
             )
             return Next.GO_ON if after is not None else self._after_last(claim.job.id)
 

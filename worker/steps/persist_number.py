@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 
+from worker.db.records import NumberFacts
 from worker.domain.job import JobKind, StepName
 from worker.steps._core import Context, Done, Step
 
 
 def run(ctx: Context) -> Done:
-    """Writes the number down as it is now; the job becomes active with the end of this step."""
+    """Says what the number is now; the job becomes active with the end of this step."""
     spec = ctx.spec
     found = ctx.output(StepName.CHECK_OWNERSHIP)
     made = ctx.objects
-    ctx.runtime.numbers.activate(
-        ctx.claim.job.id,
-        fence=ctx.claim.fence,
+    number = NumberFacts(
         check_in=check_delay(ctx.settings.check_seconds),
         agent_id=ctx.claim.job.agent_id,
         friendly_name=spec.friendly_name,
@@ -27,7 +26,7 @@ def run(ctx: Context) -> Done:
         outbound_trunk_id=made.get("livekit_outbound_trunk"),
         dispatch_rule_id=made.get("dispatch_rule"),
     )
-    return Done()
+    return Done(number=number)
 
 
 def check_delay(seconds: float) -> float | None:

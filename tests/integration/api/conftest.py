@@ -35,7 +35,7 @@ from tests.conftest import make_settings
 from worker.db.claims import Claims
 from worker.db.engine import make_engine
 from worker.db.numbers import Numbers
-from worker.db.records import Claim, JobRecord
+from worker.db.records import Claim, JobRecord, NumberFacts
 from worker.db.repository import JobRepository
 from worker.db.vault import Vault
 from worker.domain.errors import TrunklineError, UndoFailed
@@ -247,17 +247,13 @@ class Platform:
         """Does every step, so that the import becomes active."""
         for step in StepName:
             claim = self.begin(import_id, step)
-            if step is StepName.PERSIST_NUMBER:
-                self.numbers.activate(
-                    claim.job.id,
-                    fence=claim.fence,
-                    check_in=None,
-                    provider_number_id="PN1",
-                    country="US",
-                    sms_capable=True,
-                )
+            number = (
+                NumberFacts(provider_number_id="PN1", country="US", sms_capable=True)
+                if step is StepName.PERSIST_NUMBER
+                else None
+            )
             found = output if step is StepName.CHECK_OWNERSHIP else {}
-            self.claims.finish_step(claim, output=found, sealed=None)
+            self.claims.finish_step(claim, output=found, sealed=None, number=number)
 
     def fail(self, import_id: str, error: TrunklineError) -> None:
         """Lets the first step fail for good and undoes it."""

@@ -15,7 +15,7 @@ from worker.db.claims import Claims
 from worker.db.directory import Directory
 from worker.db.engine import make_engine
 from worker.db.numbers import Numbers
-from worker.db.records import Claim, JobRecord, NewJob
+from worker.db.records import Claim, JobRecord, NewJob, NumberFacts
 from worker.db.repository import JobRepository
 from worker.db.sweeps import Sweeps
 from worker.db.vault import Vault
@@ -77,8 +77,10 @@ class Bench:
         assert isinstance(claim, Claim), claim
         return claim
 
-    def finish(self, claim: Claim) -> StepName | None:
-        return self.claims.finish_step(claim, output={}, sealed=None)
+    def finish(self, claim: Claim, **facts: Any) -> StepName | None:
+        """Ends a step; with the last one the number is active, with these facts."""
+        number = NumberFacts(**facts) if claim.step is StepName.PERSIST_NUMBER else None
+        return self.claims.finish_step(claim, output={}, sealed=None, number=number)
 
     def run_to(self, job_id: UUID, step: StepName) -> Claim:
         """Does every step before this one and claims it."""
@@ -89,16 +91,24 @@ class Bench:
             self.finish(claim)
         raise AssertionError(step)
 
+    def write_down_first(self, claim: Claim) -> None:
+        """Leaves what the release before this one left between the last step's two writes."""
+        self.sql(
+            "UPDATE phone_numbers SET status = 'active', job_id = :job, updated_at = now() "
+            "WHERE id = :number",
+            job=claim.job.id,
+            number=claim.job.phone_number_id,
+        )
+
     def activate(self, e164: str = E164, **changes: Any) -> JobRecord:
         """Imports a number to its end; each step leaves an object of its own."""
         job_id = self.submit(e164, **changes)
         for step in StepName:
             claim = self.begin(job_id, step)
             self.claims.record_objects(claim, {f"{step}_object": f"{step}-1"})
-            if step is StepName.PERSIST_NUMBER:
-                self.numbers.activate(job_id, fence=claim.fence, check_in=None)
+            number = NumberFacts() if step is StepName.PERSIST_NUMBER else None
             sealed = self.vault.seal({"of": step}) if step is StepName.CHECK_OWNERSHIP else None
-            self.claims.finish_step(claim, output={"found": step}, sealed=sealed)
+            self.claims.finish_step(claim, output={"found": step}, sealed=sealed, number=number)
         return self.get(job_id)
 
     def get(self, job_id: UUID) -> JobRecord:

@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from tests.integration.db.conftest import Bench
 from worker.db.audit import Deed
-from worker.db.records import Claim, JobRecord, NewChange, NoClaim
+from worker.db.records import Claim, JobRecord, NewChange, NoClaim, NumberFacts
 from worker.domain.errors import (
     InternalError,
     InvalidState,
@@ -62,8 +62,6 @@ def number_status(bench: Bench, imported: JobRecord) -> NumberStatus:
 def run_all(bench: Bench, job_id: UUID, kind: JobKind) -> None:
     for step in PLANS[kind]:
         claim = bench.begin(job_id, step)
-        if step is StepName.PERSIST_NUMBER:
-            bench.numbers.activate(job_id, fence=claim.fence, check_in=None)
         bench.finish(claim)
 
 
@@ -156,9 +154,8 @@ def test_a_change_does_its_own_steps_and_becomes_what_the_next_job_begins_with(
         claim = bench.begin(job_id, step)
         assert claim.attempt == 1
         bench.claims.record_objects(claim, {"made_by": kind})
-        if step is StepName.PERSIST_NUMBER:
-            bench.numbers.activate(job_id, fence=claim.fence, check_in=None)
-        bench.claims.finish_step(claim, output={"found": "anew"}, sealed=b"new")
+        number = NumberFacts() if step is StepName.PERSIST_NUMBER else None
+        bench.claims.finish_step(claim, output={"found": "anew"}, sealed=b"new", number=number)
     assert bench.get(job_id).state is JobState.ACTIVE
     release = bench.get(change(bench, imported, JobKind.RELEASE))
     assert release.brought_in_by == imported.id
@@ -202,13 +199,12 @@ def test_a_failed_change_is_checked_soon_and_can_be_retried(bench: Bench) -> Non
 
 
 def fail_after_activation(bench: Bench, job_id: UUID, kind: JobKind) -> None:
-    """Lets every worker die between the writing down of the number and the end of the step."""
+    """Lets every worker of the release before die between the last step's two writes."""
     *earlier, last = PLANS[kind]
     for step in earlier:
         bench.finish(bench.begin(job_id, step))
     for _ in range(3):
-        claim = bench.begin(job_id, last)
-        bench.numbers.activate(job_id, fence=claim.fence, check_in=None)
+        bench.write_down_first(bench.begin(job_id, last))
         bench.expire_lease(job_id)
     refused = bench.claims.begin_step(job_id, last, attempts=3, lease_seconds=30)
     assert refused is NoClaim.UNDOING
@@ -330,7 +326,7 @@ def test_a_dead_workers_change_writes_nothing_after_its_successor(bench: Bench) 
     bench.expire_lease(job_id)
     bench.begin(job_id, StepName.PERSIST_NUMBER)
     with pytest.raises(Exception, match="lease_lost"):
-        bench.numbers.activate(job_id, fence=dead.fence, check_in=None, friendly_name="late")
+        bench.finish(dead, friendly_name="late")
 
 
 def test_the_end_of_a_job_is_told_in_the_transaction_that_ends_it(bench: Bench) -> None:

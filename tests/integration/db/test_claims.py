@@ -326,7 +326,7 @@ def test_a_dead_workers_late_activation_changes_nothing(bench: Bench) -> None:
     bench.expire_lease(job_id)
     bench.jobs.cancel(job_id)
     with pytest.raises(LeaseLost):
-        bench.numbers.activate(job_id, fence=dead.fence, check_in=None)
+        bench.finish(dead)
     assert bench.sql("SELECT status FROM phone_numbers")[0][0] == "pending"
     assert len(_undo_all(bench, job_id)) == len(StepName)
     assert bench.sql("SELECT 1 FROM phone_numbers") == []
@@ -343,7 +343,6 @@ def test_a_dead_workers_late_deactivation_changes_nothing(bench: Bench) -> None:
     _undo_all(bench, job_id)
     bench.jobs.retry(job_id)
     claim = bench.run_to(job_id, LAST)
-    bench.numbers.activate(job_id, fence=claim.fence, check_in=None)
     bench.finish(claim)
     with pytest.raises(LeaseLost):
         bench.numbers.deactivate(job_id, fence=dead.fence)
@@ -357,7 +356,6 @@ def test_a_late_activation_after_a_takeover_changes_nothing(bench: Bench) -> Non
     bench.expire_lease(job_id)
     successor = bench.begin(job_id, LAST)
     with pytest.raises(LeaseLost):
-        bench.numbers.activate(job_id, fence=dead.fence, check_in=None)
-    bench.numbers.activate(job_id, fence=successor.fence, check_in=None, country="US")
-    bench.finish(successor)
+        bench.finish(dead, country="late")
+    bench.finish(successor, country="US")
     assert bench.sql("SELECT status, country FROM phone_numbers") == [("active", "US")]

@@ -7,15 +7,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import event
 from uuid_utils.compat import uuid7
 
 from tests.integration.db.conftest import Bench
 from worker.db import onward
 from worker.db.engine import one_statement
-from worker.db.records import Claim, JobRecord, NewChange, NoClaim
+from worker.db.records import Claim, JobRecord, NewChange, NoClaim, NumberFacts
+from worker.db.sweeps import Sweeps
 from worker.domain.errors import LeaseLost
 from worker.domain.job import JobKind, JobState, StepName, StepState
+from worker.metrics import NO_ERROR
 
 FIRST, SECOND, THIRD, *_, LAST = StepName
 AtOnce = Callable[[int, Callable[[int], Any]], list[Any]]
@@ -84,7 +87,7 @@ def test_a_whole_import_goes_on_to_its_last_step(bench: Bench) -> None:
 
 
 def _begin_first(bench: Bench, job: JobRecord) -> Claim | None:
-    return bench.claims.begin_first(job, attempts=3, lease_seconds=30)
+    return bench.claims.begin_first(job.id, lease_seconds=30)
 
 
 def test_the_first_step_is_claimed_in_one_statement_as_in_a_transaction(bench: Bench) -> None:
@@ -98,7 +101,7 @@ def test_the_first_step_is_claimed_in_one_statement_as_in_a_transaction(bench: B
     assert _go_on(bench, claim) is not None
 
 
-def test_of_many_that_have_seen_a_queued_job_one_claims_it(bench: Bench, at_once: AtOnce) -> None:
+def test_of_many_that_begin_a_job_one_claims_it(bench: Bench, at_once: AtOnce) -> None:
     job = bench.get(bench.submit())
     claims = at_once(8, lambda _: _begin_first(bench, job))
     assert len([claim for claim in claims if claim is not None]) == 1
@@ -123,10 +126,20 @@ def test_of_many_that_have_seen_a_queued_job_one_claims_it(bench: Bench, at_once
             id=job.id,
         ),
         lambda bench, job: bench.sql(
-            "UPDATE import_jobs SET version = version + 1 WHERE id = :id", id=job.id
+            "UPDATE import_jobs SET step = :step WHERE id = :id", id=job.id, step=SECOND
+        ),
+        lambda bench, job: bench.sql(
+            "UPDATE import_jobs SET request = request || '{\"of_tomorrow\": 1}' WHERE id = :id",
+            id=job.id,
+        ),
+        lambda bench, job: bench.sql(
+            "UPDATE import_jobs SET kind = 'repair' WHERE id = :id", id=job.id
         ),
     ],
-    ids=["cancelled", "limited", "claimed", "expired", "unsettled", "postponed", "changed"],
+    ids=[
+        *("cancelled", "limited", "claimed", "expired", "unsettled", "postponed"),
+        *("elsewhere", "of a newer release", "no import"),
+    ],
 )
 def test_what_hinders_the_first_claim_leaves_all_as_it_was(
     bench: Bench, hinder: Callable[[Bench, JobRecord], object]
@@ -238,20 +251,129 @@ def test_a_step_that_a_repair_took_over_begins_anew(bench: Bench) -> None:
     assert following.job.steps[SECOND].started_at > claim.job.created_at
 
 
-def test_going_on_is_one_statement(bench: Bench) -> None:
+FACTS = NumberFacts(
+    friendly_name="Front desk",
+    details={"price": None},
+    provider_number_id="PN1",
+    country="US",
+    sms_capable=True,
+    inbound_trunk_id="ST_1",
+    outbound_trunk_id="ST_2",
+    dispatch_rule_id="SDR_1",
+    check_in=3600,
+)
+
+
+def _end(bench: Bench, claim: Claim) -> bool | None:
+    return bench.claims.end(claim, output={"found": 1}, sealed=b"s", number=FACTS)
+
+
+def _number(bench: Bench, claim: Claim) -> dict[str, Any]:
+    (row,) = bench.sql("SELECT * FROM phone_numbers WHERE import_id = :id", id=claim.job.id)
+    times = {"created_at", "updated_at", "check_due_at"}
+    own = {"id", "e164", "import_id", "job_id"}
+    return {name: value for name, value in row._mapping.items() if name not in times | own}
+
+
+@pytest.mark.parametrize("notify", [False, True])
+def test_the_end_leaves_what_the_long_way_leaves(bench: Bench, *, notify: bool) -> None:
+    at_once = bench.run_to(bench.submit(notify=notify), LAST)
+    other = bench.run_to(bench.submit("+14155550101", notify=notify), LAST)
+    assert _end(bench, at_once) is False
+    following = bench.claims.finish_step(other, output={"found": 1}, sealed=b"s", number=FACTS)
+    assert following is None
+    assert _rows(bench, at_once.job.id) == _rows(bench, other.job.id)
+    assert _number(bench, at_once) == _number(bench, other)
+    assert bench.get(at_once.job.id).state is JobState.ACTIVE
+    numbers = bench.sql(
+        "SELECT status, country, check_due_at - now() BETWEEN interval '59 min' AND "
+        "interval '61 min', job_id FROM phone_numbers ORDER BY e164"
+    )
+    jobs = sorted([at_once.job, other.job], key=lambda job: job.e164)
+    assert numbers == [("active", "US", True, job.id) for job in jobs]
+    told = bench.sql("SELECT type, payload ->> 'status', job_id FROM notifications ORDER BY id")
+    both = [("import.active", "active", claim.job.id) for claim in (at_once, other)]
+    assert told == (both if notify else [])
+
+
+def test_the_end_is_counted(bench: Bench) -> None:
+    def counted() -> float:
+        found = REGISTRY.get_sample_value(
+            "trunkline_jobs_ended_total",
+            {"kind": "import", "provider": "twilio", "state": "active", "error_code": NO_ERROR},
+        )
+        return found or 0.0
+
+    before = counted()
+    assert _end(bench, bench.run_to(bench.submit(), LAST)) is False
+    assert counted() == before + 1
+
+
+def test_the_end_tells_whether_somebody_waits_for_the_place(bench: Bench) -> None:
+    claim = bench.run_to(bench.submit(), LAST)
+    waiting = bench.submit("+14155550101")
+    bench.sql("UPDATE import_jobs SET due_at = NULL, sent_at = NULL WHERE id = :id", id=waiting)
+    assert _end(bench, claim) is True
+
+
+def _lose_number(bench: Bench, claim: Claim) -> None:
+    bench.sql("DELETE FROM phone_numbers WHERE import_id = :id", id=claim.job.id)
+
+
+def _take_the_last_over(bench: Bench, claim: Claim) -> None:
+    bench.expire_lease(claim.job.id)
+    bench.begin(claim.job.id, LAST)
+
+
+@pytest.mark.parametrize("hinder", [_cancel, _take_the_last_over, _turn_round, _lose_number])
+def test_what_hinders_the_end_leaves_all_as_it_is(
+    bench: Bench, hinder: Callable[[Bench, Claim], None]
+) -> None:
+    claim = bench.run_to(bench.submit(), LAST)
+    hinder(bench, claim)
+    before = _rows(bench, claim.job.id), bench.sql("SELECT status FROM phone_numbers")
+    assert _end(bench, claim) is None
+    assert before == (_rows(bench, claim.job.id), bench.sql("SELECT status FROM phone_numbers"))
+
+
+def test_a_job_ends_once(bench: Bench, at_once: AtOnce) -> None:
+    claim = bench.run_to(bench.submit(notify=True), LAST)
+    results = at_once(8, lambda _: _end(bench, claim))
+    assert sorted(results, key=str) == [False, *[None] * 7]
+    assert len(bench.sql("SELECT 1 FROM notifications")) == 1
+    with pytest.raises(LeaseLost):
+        bench.finish(claim)
+
+
+def test_a_sweep_leaves_a_job_alone_whose_lease_was_renewed_from_step_to_step(bench: Bench) -> None:
     claim = bench.begin(bench.submit(), FIRST)
+    bench.sql("UPDATE import_jobs SET due_at = now() - interval '1 s'")
+    assert _go_on(bench, claim) is not None
+    sweeps = Sweeps(bench.engine, resend_after_seconds=5)
+    assert sweeps.take_stranded(limit=9) == {}
+    assert sweeps.take_due(limit=9) == {}
+    bench.sql("UPDATE import_jobs SET lease_until = now() - interval '1 s'")
+    assert set(sweeps.take_stranded(limit=9)) == {claim.job.id}
+
+
+def test_each_move_is_one_statement(bench: Bench) -> None:
+    job = bench.get(bench.submit())
+    last = bench.run_to(bench.submit("+14155550101"), LAST)
     sent: list[str] = []
     event.listen(
         bench.engine,
         "before_cursor_execute",
         lambda _connection, _cursor, statement, *_: sent.append(statement),
     )
+    claim = _begin_first(bench, job)
+    assert claim is not None
     assert _go_on(bench, claim) is not None
-    assert len(sent) == 1
+    assert _end(bench, last) is not None
+    assert len(sent) == 3
 
 
 def test_statements_that_move_a_job_are_prepared_and_stay_so(bench: Bench) -> None:
-    for statement in (onward._FIRST, onward._NEXT):
+    for statement in (onward._FIRST, onward._NEXT, onward._LAST):
         text = str(statement.compile(dialect=bench.engine.dialect))
         assert len(text) <= LONGEST_TRANSLATED_ONCE, "psycopg translates it each time"
     job_id = bench.submit()
