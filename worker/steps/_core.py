@@ -5,8 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from worker.db.claims import Claims
 from worker.db.engine import outlast
@@ -25,6 +24,7 @@ from worker.providers import PROVIDERS, Credentials, Provider
 from worker.settings import Settings
 
 _Result = TypeVar("_Result")
+_Value = TypeVar("_Value")
 
 #: Seven waits of 1, 2, 4, … 60 seconds: a vendor may be away for about two minutes.
 FORWARD: Final = Retry(attempts=8, first_delay=1, longest_delay=60)
@@ -79,6 +79,25 @@ class Runtime:
     vault: Vault
 
 
+class _kept(Generic[_Value]):  # noqa: N801 -- as functools names it
+    """A property that is made on first use: ``functools.cached_property`` of Python 3.12 and later.
+
+    Before, one lock is held for all instances: whoever loads a vendor's SDK, which takes seconds,
+    would make the jobs of all vendors wait. Two threads may both make it; one of them is kept.
+    """
+
+    def __init__(self, make: Callable[[Any], _Value]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, _owner: type) -> _Value:
+        kept: _Value = instance.__dict__.setdefault(self._name, self._make(instance))
+        return kept
+
+
 class Context:
     """Everything that one attempt at one step may touch."""
 
@@ -88,8 +107,6 @@ class Context:
         self.runtime = runtime
         self.settings = runtime.settings
         self.claim = claim
-        self.spec = ImportSpec.from_json(claim.job.request)
-        self.secrets = ImportSecrets(**runtime.vault.open(claim.job.sealed))
         self.attempt = Attempt(
             import_id=format_id("imp", claim.job.id),
             step=claim.step,
@@ -100,19 +117,29 @@ class Context:
         )
         self.tag = ImportTag(import_id=format_id("imp", claim.job.brought_in_by))
 
-    @cached_property
+    @_kept
+    def spec(self) -> ImportSpec:
+        """What the caller asked for."""
+        return ImportSpec.from_json(self.claim.job.request)
+
+    @_kept
+    def secrets(self) -> ImportSecrets:
+        """The secrets of the request, and those that were made for it."""
+        return ImportSecrets(**self.runtime.vault.open(self.claim.job.sealed))
+
+    @_kept
     def credentials(self) -> Credentials:
         """The provider's credentials as they are now."""
         model = PROVIDERS[self.spec.provider].credentials_model
         return model(**self.runtime.vault.open(self.claim.credential_sealed))
 
-    @cached_property
+    @_kept
     def provider(self) -> Provider:
         """The provider's adapter."""
         adapter = PROVIDERS[self.spec.provider]
         return adapter.connect(self.credentials, self.settings, self.attempt)
 
-    @cached_property
+    @_kept
     def livekit(self) -> LiveKit:
         """The LiveKit adapter."""
         return LiveKit(self.settings, self.attempt, self.tag)
@@ -137,7 +164,7 @@ class Context:
             found |= step.objects
         return found
 
-    @cached_property
+    @_kept
     def plan(self) -> Plan:
         """Everything that the import wants outside."""
         assert self.claim.job.phone_number_id is not None, "submit claims a number"
