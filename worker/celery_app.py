@@ -17,14 +17,17 @@ from uuid import uuid4
 
 import amqp.exceptions
 import celery
+import celery.app.events
 import celery.worker.request
 import celery.worker.state
+import kombu.asynchronous
 import kombu.exceptions
 import kombu.pools
 import kombu.utils.scheduling
 import redis.exceptions
 import structlog
 from celery import signals
+from celery.events.dispatcher import EventDispatcher
 
 from worker import logs
 from worker.broker import Amqp, lengths_of
@@ -200,6 +203,10 @@ BROKER_ERRORS: Final = (
 _OWN_QUEUE_SECONDS: Final = 600
 _own_queue: Any = None
 
+#: Events wait for each other for so long, and until they are so many.
+_EVENTS_SECONDS: Final = 0.1
+_EVENTS_AT_ONCE: Final = 500
+
 #: Of an exception that shows itself as they usually do: its class, called.
 _CLASS_NAME: Final = re.compile(r"[A-Za-z_.]+(?=\()")
 
@@ -235,7 +242,39 @@ class _ShownTask(celery.Task):  # type: ignore[misc]
     Request = "worker.celery_app:ShownRequest"
 
 
-app = celery.Celery("trunkline", amqp=Amqp, task_cls=_ShownTask, set_as_current=False)
+class Dispatcher(EventDispatcher):  # type: ignore[misc]
+    """Sends the events of a tenth of a second as one message.
+
+    Celery's own publishes whatever there is as soon as the worker's loop turns, which is a message
+    for nearly every event: three a step. Nobody who looks at Flower sees the difference; a worker
+    that dies takes the last tenth of a second with it.
+    """
+
+    def __init__(self, *args: Any, on_send_buffered: Any = None, **options: Any) -> None:  # noqa: ANN401 -- Celery is untyped
+        self._is_awaited = False
+        buffered = None if on_send_buffered is None else self._send_soon
+        super().__init__(*args, on_send_buffered=buffered, buffer_limit=_EVENTS_AT_ONCE, **options)
+
+    def _send_soon(self) -> None:
+        # Of two threads that both see it unset, the second flushes what is left: nothing.
+        if not self._is_awaited:
+            self._is_awaited = True
+            hub: Any = kombu.asynchronous.get_event_loop()
+            # By the loop's own thread: its timer is not for others.
+            hub.call_soon(hub.call_later, _EVENTS_SECONDS, self._send_now)
+
+    def _send_now(self) -> None:
+        self._is_awaited = False
+        self.flush()
+
+
+class _Events(celery.app.events.Events):  # type: ignore[misc]
+    dispatcher_cls = "worker.celery_app:Dispatcher"
+
+
+app = celery.Celery(
+    "trunkline", amqp=Amqp, events=_Events, task_cls=_ShownTask, set_as_current=False
+)
 
 
 def _defaults() -> dict[str, Any]:
@@ -355,7 +394,6 @@ class StepShown:
         dispatcher = None if _consumer is None else _consumer.event_dispatcher
         if dispatcher is None or not dispatcher.enabled:
             return
-        # Buffered: the worker's loop publishes what has come together since its last turn.
         dispatcher.send(event, uuid=self.task_id, **fields)
 
 

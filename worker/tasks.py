@@ -73,6 +73,8 @@ _COURIERS: Final = 4
 _DELIVERY_SECONDS: Final = 10.0
 #: So long a delivery goes on at least; most imports end in it.
 _TURN_SECONDS: Final = 2.0
+#: Then it looks so often, at most, whether others wait.
+_LOOK_SECONDS: Final = 0.25
 
 _sweeps: Sweeps | None = None
 _guard: Guard | None = None
@@ -223,7 +225,8 @@ class _Turn:
 
     def __init__(self, job: JobRecord) -> None:
         self._provider = job.provider
-        self._ends = time.monotonic() + _TURN_SECONDS
+        #: When to look next whether others wait.
+        self._looks_at = time.monotonic() + _TURN_SECONDS
         self._over = False
 
     def is_over(self) -> bool:
@@ -237,8 +240,9 @@ class _Turn:
         return self._over
 
     def _gives_way(self) -> bool:
-        if time.monotonic() < self._ends or not is_full():
+        if time.monotonic() < self._looks_at or not is_full():
             return False
+        self._looks_at = time.monotonic() + _LOOK_SECONDS
         others = (queue_name(one) for one in JOB_QUEUES if one.provider != self._provider)
         try:
             return any(queue_lengths(others).values())
