@@ -48,14 +48,14 @@ from worker.db.moves import (
     update_step,
 )
 from worker.db.onward import activate, begin, begin_step_of, end, go_on
+from worker.db.prepared import Prepared
 from worker.db.records import Claim, JobRecord, NoClaim, NumberFacts, read_job, with_values
 from worker.domain.errors import LeaseLost, TrunklineError
 from worker.domain.job import PLANS, JobState, StepName, StepState, stored_names
 
 #: A message may arrive this much before its time: clocks of two machines are never quite equal.
 _EARLY: Final = timedelta(milliseconds=250)
-#: Built once: it is written several times an import.
-_RECORD: Final = (
+_RECORD: Final = Prepared(
     update(JobStep)
     .where(
         JobStep.job_id == bindparam("of_job", type_=Uuid),
@@ -290,14 +290,12 @@ class Claims:
             LeaseLost: the claim is no longer the latest.
         """
         with self._single.connect() as connection:
-            written = connection.execute(
-                _RECORD,
-                {
-                    "of_job": claim.job.id,
-                    "names": list(stored_names(claim.step)),
-                    "held_fence": claim.fence,
-                    "made": dict(objects),
-                },
+            written = _RECORD.execute(
+                connection,
+                of_job=claim.job.id,
+                names=list(stored_names(claim.step)),
+                held_fence=claim.fence,
+                made=dict(objects),
             )
             if written.rowcount == 0:
                 raise LeaseLost

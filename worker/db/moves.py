@@ -33,6 +33,7 @@ from sqlalchemy.orm import aliased
 from worker import metrics, tracing
 from worker.db.models import Agent, ImportJob, JobStep, PhoneNumber
 from worker.db.notifications import add_job_notification
+from worker.db.prepared import Prepared
 from worker.db.records import JobRecord, StepRecord, read_job, read_step, with_values
 from worker.domain.errors import InvalidState
 from worker.domain.job import (
@@ -310,13 +311,15 @@ def lock_job(connection: Connection, job_id: UUID) -> tuple[JobRecord, datetime]
     return read_job(row, steps_of(connection, job_id)), row.now
 
 
-#: Built once: it is read at each delivery and each poll.
-_STEPS: Final = select(JobStep.__table__).where(JobStep.job_id == bindparam("of_job", type_=Uuid))
+#: Read at each poll.
+_STEPS: Final = Prepared(
+    select(JobStep.__table__).where(JobStep.job_id == bindparam("of_job", type_=Uuid))
+)
 
 
 def steps_of(connection: Connection, job_id: UUID) -> dict[StepName, StepRecord]:
     """Returns a job's steps that have begun."""
-    rows = connection.execute(_STEPS, {"of_job": job_id})
+    rows = _STEPS.execute(connection, of_job=job_id)
     records = (read_step(row._asdict()) for row in rows)
     return {record.step: record for record in records}
 

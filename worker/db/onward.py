@@ -40,6 +40,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from worker.db.models import Agent, Credential, ImportJob, JobStep, PhoneNumber, ProviderLimit
 from worker.db.moves import CLOSED, FALLBACK_AGENT, NOW, is_fallback_agent
 from worker.db.places import is_awaited
+from worker.db.prepared import Prepared
 from worker.db.records import (
     JOB_FIELDS,
     REQUEST_FIELDS,
@@ -254,10 +255,10 @@ def _labelled(step: CTE) -> list[Any]:
     return [column.label(f"{step.name}_{column.name}") for column in step.c]
 
 
-_FIRST: Final = _first_statement()
-_NEXT: Final = _next_statement()
-_LAST: Final = _last_statement()
-_ACTIVATE: Final = (
+FIRST: Final = Prepared(_first_statement())
+NEXT: Final = Prepared(_next_statement())
+LAST: Final = Prepared(_last_statement())
+_ACTIVATE: Final = Prepared(
     update(PhoneNumber)
     .where(PhoneNumber.id == bindparam("of_number", type_=Uuid))
     .values(_NUMBER_VALUES)
@@ -266,8 +267,7 @@ _ACTIVATE: Final = (
 
 def begin(connection: Connection, job_id: UUID, *, lease: timedelta) -> Claim | None:
     """Reads an import that nobody has begun and claims its first step; None if anything hinders."""
-    values = {"of_job": job_id, "to_step": _BEGINNING, "new_lease": lease}
-    row = connection.execute(_FIRST, values).first()
+    row = FIRST.execute(connection, of_job=job_id, to_step=_BEGINNING, new_lease=lease).first()
     return None if row is None else _claim(read_job(row, {}), _BEGINNING, row)
 
 
@@ -285,13 +285,13 @@ def go_on(
 
     ``attempts`` is how many the next step's policy allows.
     """
-    values = {
+    row = NEXT.execute(
+        connection,
         **_of_claim(claim, output=output, sealed=sealed),
-        "to_step": to,
-        "allowed": attempts,
-        "new_lease": lease,
-    }
-    row = connection.execute(_NEXT, values).first()
+        to_step=to,
+        allowed=attempts,
+        new_lease=lease,
+    ).first()
     if row is None:
         return None
     # The job is as it was before its first claim of this delivery.
@@ -312,14 +312,14 @@ def end(
     and nothing changed, if something hinders it.
     """
     values = {**_of_claim(claim, output=output, sealed=sealed), **_number_values(number)}
-    row = connection.execute(_LAST, values).first()
+    row = LAST.execute(connection, **values).first()
     return None if row is None else (row.updated_at, row.is_awaited)
 
 
 def activate(connection: Connection, job: JobRecord, number: NumberFacts) -> bool:
     """Makes the number of a locked job active; False if there is none."""
     values = {"of_job": job.id, "of_number": job.phone_number_id, **_number_values(number)}
-    return connection.execute(_ACTIVATE, values).rowcount == 1
+    return _ACTIVATE.execute(connection, **values).rowcount == 1
 
 
 def _of_claim(claim: Claim, *, output: Mapping[str, Any], sealed: bytes | None) -> dict[str, Any]:

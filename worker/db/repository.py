@@ -47,6 +47,7 @@ from worker.db.moves import (
 )
 from worker.db.notifications import notifications_of
 from worker.db.places import find_place
+from worker.db.prepared import Prepared
 from worker.db.records import JobRecord, NewChange, NewJob, read_job
 from worker.db.tally import Tally, tally
 from worker.domain.errors import (
@@ -69,8 +70,10 @@ from worker.domain.job import (
 from worker.domain.values import NumberStatus, format_id
 from worker.settings import ORGANIZATION_CONCURRENCY
 
-#: Built once: it is read at each delivery and each poll.
-_JOB: Final = select(ImportJob.__table__).where(ImportJob.id == bindparam("of_job", type_=Uuid))
+#: Read at each poll.
+_JOB: Final = Prepared(
+    select(ImportJob.__table__).where(ImportJob.id == bindparam("of_job", type_=Uuid))
+)
 
 
 def job_row(job: NewJob) -> dict[str, Any]:
@@ -141,7 +144,7 @@ class JobRepository:
     def get(self, job_id: UUID) -> JobRecord | None:
         """Returns a job with its steps."""
         with self._single.connect() as connection:
-            row = connection.execute(_JOB, {"of_job": job_id}).first()
+            row = _JOB.execute(connection, of_job=job_id).first()
             if row is None:
                 return None
             told = notifications_of(connection, job_id) if row.notify else ()
