@@ -42,17 +42,20 @@ class AuditRecord:
     detail: dict[str, Any]
 
 
+def audit_row(deed: Deed) -> dict[str, Any]:
+    """Returns what the log's row of a deed holds."""
+    return {
+        "organization_id": deed.organization_id,
+        "actor": deed.actor,
+        "action": deed.action,
+        "subject": deed.subject,
+        "detail": dict(deed.detail),
+    }
+
+
 def note(connection: Connection, deed: Deed) -> None:
     """Writes down a deed in the transaction that does it."""
-    connection.execute(
-        insert(AuditEntry).values(
-            organization_id=deed.organization_id,
-            actor=deed.actor,
-            action=deed.action,
-            subject=deed.subject,
-            detail=dict(deed.detail),
-        )
-    )
+    connection.execute(insert(AuditEntry).values(audit_row(deed)))
 
 
 class AuditLog:

@@ -32,7 +32,7 @@ from worker.db.models import Batch, BatchRow, Credential, ImportJob, PhoneNumber
 from worker.db.moves import NOW, Moves
 from worker.db.places import lock_feeding
 from worker.db.records import NewJob
-from worker.db.repository import job_row, number_row
+from worker.db.storing import job_row, number_row
 from worker.domain.errors import (
     AgentNotFound,
     CredentialNotFound,
@@ -281,7 +281,7 @@ def _store_jobs(connection: Connection, jobs: Sequence[NewJob]) -> dict[UUID, Pe
     refused |= {job.id: CredentialNotFound() for job in jobs if job.credential_id not in held}
     refused |= _nameless(connection, jobs)
     for chunk in _chunks(job for job in jobs if job.id not in refused):
-        connection.execute(insert(ImportJob), [job_row(job) for job in chunk])
+        connection.execute(insert(ImportJob), [{**job_row(job), "backlog": True} for job in chunk])
         claimed = connection.execute(
             insert(PhoneNumber).on_conflict_do_nothing().returning(PhoneNumber.import_id),
             [number_row(job) for job in chunk],

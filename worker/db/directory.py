@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Engine, Row, exists, func, or_, select, update
+from sqlalchemy import Engine, Row, Uuid, bindparam, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
@@ -30,6 +30,7 @@ from worker.db.models import (
     Organization,
     PhoneNumber,
 )
+from worker.db.prepared import Prepared
 from worker.domain.errors import CredentialInUse, CredentialNotFound
 from worker.domain.job import OPEN
 from worker.domain.values import NumberStatus
@@ -52,6 +53,13 @@ class CredentialRecord:
     sealed: bytes
     created_at: datetime
     updated_at: datetime
+
+
+_CREDENTIAL: Final = Prepared(
+    select(Credential.__table__).where(
+        Credential.id == bindparam("of_credential", type_=Uuid), Credential.deleted_at.is_(None)
+    )
+)
 
 
 class Directory(Members, Keys, AuditLog, Erasures):
@@ -94,11 +102,8 @@ class Directory(Members, Keys, AuditLog, Erasures):
 
     def get_credential(self, credential_id: UUID) -> CredentialRecord | None:
         """Returns a credential of any organisation: whose it is, is for the caller to judge."""
-        query = select(Credential.__table__).where(
-            Credential.id == credential_id, Credential.deleted_at.is_(None)
-        )
         with self._single.connect() as connection:
-            row = connection.execute(query).first()
+            row = _CREDENTIAL.execute(connection, of_credential=credential_id).first()
             return None if row is None else _read(CredentialRecord, row)
 
     def list_credentials(

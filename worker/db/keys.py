@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Engine, exists, func, insert, select, update
+from sqlalchemy import Engine, Text, bindparam, exists, func, insert, select, update
 
 from worker.db.audit import Deed, note
 from worker.db.models import ApiKey, Organization
+from worker.db.prepared import Prepared
 from worker.domain.access import Role
 from worker.domain.errors import LastAdminKey, NotFound
 
@@ -52,6 +53,14 @@ class ListedKey:
 _LISTED: Final = tuple(getattr(ApiKey, name) for name in ListedKey.__dataclass_fields__)
 
 
+#: Read at each request.
+_KEY: Final = Prepared(
+    select(*(getattr(ApiKey, name) for name in KeyRecord.__dataclass_fields__)).where(
+        ApiKey.prefix == bindparam("given", type_=Text), ApiKey.revoked_at.is_(None)
+    )
+)
+
+
 class Keys:
     """API keys: the public half and the hash of the secret one."""
 
@@ -84,16 +93,8 @@ class Keys:
 
     def find_key(self, prefix: str) -> KeyRecord | None:
         """Returns a key that is not revoked."""
-        query = select(
-            ApiKey.id,
-            ApiKey.organization_id,
-            ApiKey.role,
-            ApiKey.prefix,
-            ApiKey.secret_hash,
-            ApiKey.last_used_at,
-        ).where(ApiKey.prefix == prefix, ApiKey.revoked_at.is_(None))
         with self._single.connect() as connection:
-            row = connection.execute(query).first()
+            row = _KEY.execute(connection, given=prefix).first()
             return None if row is None else KeyRecord(**row._asdict())
 
     def note_key_use(self, key: KeyRecord) -> None:

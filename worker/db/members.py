@@ -9,14 +9,29 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, exc, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Text,
+    Uuid,
+    bindparam,
+    exc,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from uuid_utils.compat import uuid7
 
 from worker.db.audit import Deed, note
 from worker.db.models import Agent, Credential, ImportJob, Organization, PhoneNumber, User
+from worker.db.prepared import Prepared
 from worker.domain.errors import (
     AgentInUse,
     AgentNotFound,
@@ -73,6 +88,20 @@ class Found:
 
 _USER: Final = tuple(getattr(User, name) for name in UserRecord.__dataclass_fields__)
 _AGENT: Final = tuple(getattr(Agent, name) for name in AgentRecord.__dataclass_fields__)
+
+
+@cache
+def _named(model: Any) -> Prepared:  # noqa: ANN401 -- a model
+    """What a reference names; an id that is not given is null, and equal to none."""
+    own = model.organization_id == bindparam("caller", type_=Uuid)
+    is_it = model.id == bindparam("own_id", type_=Uuid)
+    is_called_so = own & (model.external_id == bindparam("other_id", type_=Text))
+    return Prepared(
+        select(model.id, model.organization_id)
+        .where(or_(is_it, is_called_so), model.deleted_at.is_(None))
+        .order_by(own.desc(), is_it.desc())
+        .limit(1)
+    )
 
 
 class Members:
@@ -272,22 +301,18 @@ class Members:
 
     def _find(self, model: Any, organization_id: UUID, reference: Reference) -> Found | None:  # noqa: ANN401 -- a model
         """What is the caller's own comes before anybody else's, our id before an external one."""
-        own, named = model.organization_id == organization_id, []
-        # Each only if there is one: compared with None it would name everything without.
-        if reference.own_id is not None:
-            named.append(model.id == reference.own_id)
-        if reference.external_id is not None:
-            named.append(own & (model.external_id == reference.external_id))
-        if not named:
-            return None
-        query = (
-            select(model.id, model.organization_id)
-            .where(or_(*named), model.deleted_at.is_(None))
-            .order_by(own.desc(), (model.id == reference.own_id).desc())
-            .limit(1)
-        )
-        row = self._row(query)
-        return None if row is None else Found(**row)
+        with self._single.connect() as connection:
+            row = (
+                _named(model)
+                .execute(
+                    connection,
+                    caller=organization_id,
+                    own_id=reference.own_id,
+                    other_id=reference.external_id,
+                )
+                .first()
+            )
+        return None if row is None else Found(**row._asdict())
 
     # Helpers
 

@@ -12,6 +12,7 @@ oldest first. Between organisations it goes in turns.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    bindparam,
+    case,
     func,
     literal_column,
     select,
@@ -30,6 +33,7 @@ from sqlalchemy import (
 from worker.db.engine import one_statement
 from worker.db.models import ImportJob
 from worker.db.moves import IS_HELD, NOW, in_seconds
+from worker.db.prepared import Prepared
 from worker.domain.job import JobState
 
 #: Feeding and cancelling go one after the other: two feeders would both see the same free places.
@@ -77,11 +81,13 @@ def is_awaited(organization: str) -> ColumnElement[bool]:
 
 
 #: Reads as many rows as there are places at most, however many jobs wait.
-_ROOM: Final = text(
-    f"""
-    SELECT {_UNDER_WAY.format(organization=":organization", most=":places")} AS under_way,
-           {_FIRST_ALONE.format(organization=":organization")} AS next_state
-    """
+_ROOM: Final = Prepared(
+    text(
+        f"""
+        SELECT {_UNDER_WAY.format(organization=":organization", most=":places")} AS under_way,
+               {_FIRST_ALONE.format(organization=":organization")} AS next_state
+        """
+    )
 )
 _ENDED: Final = text(
     f"""
@@ -205,31 +211,47 @@ _GOING_OF_ALL: Final = text(_GOING.format(holders=_HOLDERS, whose="organization_
 _GOING_OF_ONE: Final = text(_GOING.format(holders=_HOLDER, whose="organization_id = :organization"))
 
 
-def find_place(
-    connection: Connection,
-    organization_id: UUID,
-    *,
-    undo: bool,
-    places: int,
-    resend_after_seconds: float,
-) -> dict[str, Any]:
-    """Returns what a job's row says of its start: at once, or held because no place is free.
+#: Columns of a job that starts at once: as if its message had been sent. The sender reports a
+#: failure, and a crash before it could send is found by the sweep once this time has come.
+#: Both stay empty where a job is held.
+START: Final = {
+    "sent_at": case((bindparam("at_once", type_=Boolean), NOW)),
+    "due_at": case((bindparam("at_once", type_=Boolean), NOW + bindparam("resend_after"))),
+    "backlog": bindparam("in_backlog", type_=Boolean),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """How a job starts: at once, or held because no place is free."""
+
+    at_once: bool
+    #: Whether its messages go by the queue of those who wait for others of their organisation.
+    in_backlog: bool
+
+    def columns(self, *, resend_after_seconds: float) -> dict[str, Any]:
+        """Returns what the job's row says of it: START, written out."""
+        if not self.at_once:
+            return {"sent_at": None, "due_at": None, "backlog": self.in_backlog}
+        return {
+            "sent_at": NOW,
+            "due_at": in_seconds(resend_after_seconds),
+            "backlog": self.in_backlog,
+        }
+
+
+def find_place(connection: Connection, organization_id: UUID, *, undo: bool, places: int) -> Start:
+    """Returns how a job of an organisation starts that has so many places.
 
     A soft limit: requests at the same moment may each find the last place.
     """
     places += UNDO_PLACES if undo else 0
-    found = connection.execute(_ROOM, {"organization": organization_id, "places": places}).one()
+    found = _ROOM.execute(connection, organization=organization_id, places=places).one()
     # Whoever has waited longer goes first; but undoing waits for undoing alone.
     others = (JobState.UNDOING,) if undo else (JobState.UNDOING, JobState.QUEUED)
     if found.next_state in others or found.under_way >= places:
-        return {"sent_at": None, "due_at": None, "backlog": True}
-    return {
-        # As if it had been sent: the sender reports a failure, and a crash before it could send is
-        # found by the sweep once this time has come.
-        "sent_at": NOW,
-        "due_at": in_seconds(resend_after_seconds),
-        "backlog": found.under_way >= EXPRESS_PLACES,
-    }
+        return Start(at_once=False, in_backlog=True)
+    return Start(at_once=True, in_backlog=found.under_way >= EXPRESS_PLACES)
 
 
 def lock_feeding(connection: Connection) -> None:

@@ -24,19 +24,17 @@ from sqlalchemy import (
     func,
     not_,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from worker.db.audit import Deed, note
+from worker.db.audit import Deed
 from worker.db.engine import one_statement
 from worker.db.members import hold_named
 from worker.db.models import Credential, ImportJob, JobStep, PhoneNumber
 from worker.db.moves import (
     IS_KNOWN,
     NOW,
-    ORDER,
     Moves,
     copy_steps,
     is_leased,
@@ -46,9 +44,10 @@ from worker.db.moves import (
     update_job,
 )
 from worker.db.notifications import notifications_of
-from worker.db.places import find_place
+from worker.db.places import Start, find_place
 from worker.db.prepared import Prepared
 from worker.db.records import JobRecord, NewChange, NewJob, read_job
+from worker.db.storing import number_row, store
 from worker.db.tally import Tally, tally
 from worker.domain.errors import (
     CredentialNotFound,
@@ -74,53 +73,6 @@ from worker.settings import ORGANIZATION_CONCURRENCY
 _JOB: Final = Prepared(
     select(ImportJob.__table__).where(ImportJob.id == bindparam("of_job", type_=Uuid))
 )
-
-
-def job_row(job: NewJob) -> dict[str, Any]:
-    """Returns what a new job's row holds, but for when it starts: held, unless that is said."""
-    return {
-        "id": job.id,
-        "organization_id": job.organization_id,
-        "api_key_id": job.api_key_id,
-        "idempotency_key": job.idempotency_key,
-        "state": JobState.QUEUED,
-        "provider": job.provider,
-        "e164": job.e164,
-        "credential_id": job.credential_id,
-        "account_ref": job.account_ref,
-        "agent_id": job.agent_id,
-        "user_id": job.user_id,
-        "phone_number_id": job.phone_number_id,
-        "request": job.request,
-        "sealed": job.sealed,
-        "notify": job.notify,
-        "batch_id": job.batch_id,
-        "backlog": job.batch_id is not None,
-        "warnings": list(job.warnings),
-        "step": ORDER[0],
-    }
-
-
-def number_row(job: NewJob | JobRecord) -> dict[str, Any]:
-    """Returns what the row holds with which an import claims its number."""
-    request = job.request
-    return {
-        "id": job.phone_number_id,
-        "organization_id": job.organization_id,
-        "import_id": job.id,
-        "e164": job.e164,
-        "provider": job.provider,
-        "ownership": request["ownership"],
-        "status": NumberStatus.PENDING,
-        "credential_id": job.credential_id,
-        "agent_id": job.agent_id,
-        "user_id": job.user_id,
-        "friendly_name": request["friendly_name"],
-        "routing_mode": request["routing_mode"],
-        "supports_inbound": request["supports_inbound"],
-        "supports_outbound": request["supports_outbound"],
-        "details": {name: request.get(name) for name in ("price", "metadata", "carrier")},
-    }
 
 
 class JobRepository:
@@ -255,37 +207,30 @@ class JobRepository:
         with self._engine.begin() as connection:
             if inline_credential is not None:
                 connection.execute(insert(Credential).values(**inline_credential))
-            self._hold_credential(connection, job.credential_id)
             _hold_named(connection, job)
-            made = connection.execute(
-                insert(ImportJob)
-                .values(
-                    **{**job_row(job), **self._start(connection, job.organization_id)},
-                )
-                .on_conflict_do_nothing(
-                    index_elements=["organization_id", "idempotency_key"],
-                    index_where=text("idempotency_key IS NOT NULL"),
-                )
-                .returning(ImportJob.__table__)
-            ).first()
-            if made is None:
+            start = self._find_place(connection, job.organization_id)
+            made = store(
+                connection, job, deed, start=start, resend_after_seconds=self._resend_after
+            )
+            if made.held_credential is None:
+                raise CredentialNotFound
+            if made.id is None:
                 connection.rollback()
                 return None
-            self._claim_number(connection, job)
-            if deed is not None:
-                note(connection, deed)
+            if made.claimed_number is None:
+                raise self._taken(connection, job)
             return read_job(made, {})
+
+    def _find_place(
+        self, connection: Connection, organization_id: UUID, *, undo: bool = False
+    ) -> Start:
+        return find_place(connection, organization_id, undo=undo, places=self._places)
 
     def _start(
         self, connection: Connection, organization_id: UUID, *, undo: bool = False
     ) -> dict[str, Any]:
-        return find_place(
-            connection,
-            organization_id,
-            undo=undo,
-            places=self._places,
-            resend_after_seconds=self._resend_after,
-        )
+        start = self._find_place(connection, organization_id, undo=undo)
+        return start.columns(resend_after_seconds=self._resend_after)
 
     def _claim_number(self, connection: Connection, job: NewJob | JobRecord) -> None:
         claimed = connection.execute(
