@@ -42,6 +42,8 @@ RUNNING: Final = {"dill", "marshal", "pickle", "shelve", "tarfile", "xml.dom", "
 #: ElementTree writes answers to vendors; it expands entities of what it reads.
 XML_READERS: Final = {"XML", "XMLParser", "fromstring", "iterparse", "parse"}
 SQL_OF_TEXT: Final = {"DDL", "exec_driver_sql", "literal_column", "text"}
+#: Executes what SQLAlchemy made of a statement, whose own texts are checked where they stand.
+COMPILED: Final = "worker/db/prepared.py"
 ENUMS: Final = {"JobState", "NotificationState"}
 
 
@@ -106,8 +108,11 @@ def test_sql_is_written_by_us_alone() -> None:
             if function not in SQL_OF_TEXT:
                 continue
             seen += 1
-            [statement] = call.args
             where = f"{name}:{call.lineno}"
+            if name == COMPILED:
+                assert ast.unparse(call.args[0]) == "self.text", where
+                continue
+            [statement] = call.args
             if isinstance(statement, ast.Constant) or is_ours(statement):
                 continue
             assert isinstance(statement, ast.JoinedStr), where

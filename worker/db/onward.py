@@ -31,6 +31,7 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    literal_column,
     or_,
     select,
     update,
@@ -39,7 +40,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from worker.db.models import Agent, Credential, ImportJob, JobStep, PhoneNumber, ProviderLimit
 from worker.db.moves import CLOSED, FALLBACK_AGENT, NOW, is_fallback_agent
-from worker.db.places import is_awaited
+from worker.db.places import AWAITED
 from worker.db.prepared import Prepared
 from worker.db.records import (
     JOB_FIELDS,
@@ -246,7 +247,10 @@ def _last_statement() -> Any:  # noqa: ANN401 -- a Select
     number = (
         update(PhoneNumber).where(PhoneNumber.id == job.c.phone_number_id).values(_NUMBER_VALUES)
     )
-    return select(job.c.updated_at, is_awaited("j.organization_id").label("is_awaited")).add_cte(
+    is_awaited: ColumnElement[bool] = literal_column(
+        AWAITED.format(organization="j.organization_id")
+    )
+    return select(job.c.updated_at, is_awaited.label("is_awaited")).add_cte(
         _done(job).returning(JobStep.job_id).cte("d"), number.returning(PhoneNumber.id).cte("n")
     )
 

@@ -18,13 +18,11 @@ from uuid import UUID
 
 from sqlalchemy import (
     Boolean,
-    ColumnElement,
     Connection,
     Engine,
     bindparam,
     case,
     func,
-    literal_column,
     select,
     text,
     update,
@@ -72,12 +70,8 @@ _FIRST_IN_BATCH: Final = f"""(
 )"""  # noqa: S608 -- constants
 
 
-def is_awaited(organization: str) -> ColumnElement[bool]:
-    """Whether an organisation, of which this is the column, holds a job that waits for a place."""
-    alone, in_batch = (
-        first.format(organization=organization) for first in (_FIRST_ALONE, _FIRST_IN_BATCH)
-    )
-    return literal_column(f"coalesce({alone}, {in_batch}) IS NOT NULL", Boolean)
+#: Whether an organisation holds a job that waits for a place.
+AWAITED: Final = f"(coalesce({_FIRST_ALONE}, {_FIRST_IN_BATCH}) IS NOT NULL)"
 
 
 #: Reads as many rows as there are places at most, however many jobs wait.
@@ -94,7 +88,7 @@ _ENDED: Final = text(
     SELECT ended.organization_id FROM import_jobs AS ended
     WHERE ended.id = :after
       AND ended.state IN ('active', 'failed', 'cancelled', 'stuck', 'released')
-      AND {is_awaited("ended.organization_id")}
+      AND {AWAITED.format(organization="ended.organization_id")}
     """  # noqa: S608 -- constants
 )
 _ANY_HELD: Final = text(

@@ -72,6 +72,18 @@ def without(request: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in request.items() if name not in names}
 
 
+def _facts(job: JobRecord) -> NumberFacts:
+    """What the last step of an import writes about its number."""
+    return NumberFacts(
+        agent_id=job.agent_id,
+        friendly_name=job.request["friendly_name"],
+        details={name: job.request.get(name) for name in ("price", "metadata", "carrier")},
+        provider_number_id="PN1",
+        country="US",
+        sms_capable=True,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tenant:
     """An organisation with a client for each of its keys."""
@@ -247,11 +259,7 @@ class Platform:
         """Does every step, so that the import becomes active."""
         for step in StepName:
             claim = self.begin(import_id, step)
-            number = (
-                NumberFacts(provider_number_id="PN1", country="US", sms_capable=True)
-                if step is StepName.PERSIST_NUMBER
-                else None
-            )
+            number = _facts(claim.job) if step is StepName.PERSIST_NUMBER else None
             found = output if step is StepName.CHECK_OWNERSHIP else {}
             self.claims.finish_step(claim, output=found, sealed=None, number=number)
 

@@ -79,7 +79,8 @@ class Bench:
 
     def finish(self, claim: Claim, **facts: Any) -> StepName | None:
         """Ends a step; with the last one the number is active, with these facts."""
-        number = NumberFacts(**facts) if claim.step is StepName.PERSIST_NUMBER else None
+        agent = {"agent_id": claim.job.agent_id}
+        number = NumberFacts(**agent | facts) if claim.step is StepName.PERSIST_NUMBER else None
         return self.claims.finish_step(claim, output={}, sealed=None, number=number)
 
     def run_to(self, job_id: UUID, step: StepName) -> Claim:
@@ -106,7 +107,8 @@ class Bench:
         for step in StepName:
             claim = self.begin(job_id, step)
             self.claims.record_objects(claim, {f"{step}_object": f"{step}-1"})
-            number = NumberFacts() if step is StepName.PERSIST_NUMBER else None
+            facts = NumberFacts(agent_id=claim.job.agent_id)
+            number = facts if step is StepName.PERSIST_NUMBER else None
             sealed = self.vault.seal({"of": step}) if step is StepName.CHECK_OWNERSHIP else None
             self.claims.finish_step(claim, output={"found": step}, sealed=sealed, number=number)
         return self.get(job_id)
