@@ -53,8 +53,9 @@ def api(around: Surroundings, url: str) -> Service:
         "api",
         [
             *(*factory, *_address(url), "--no-access-log", "--log-level", "warning"),
-            # The other parser has no limit for a request's head.
-            *("--http", "h11"),
+            # The other parser has no limit for a request's head; this one's own counts only what
+            # comes in pieces, and must be above that of the API.
+            *("--http", "h11", "--h11-max-incomplete-event-size", "65536"),
             # A request that waits for its import may wait for a minute; a shutdown does not.
             *("--timeout-graceful-shutdown", "3"),
         ],

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import time
+from http.client import HTTPResponse
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -140,6 +141,24 @@ def test_a_head_of_some_size_is_taken_and_one_over_the_limit_is_a_problem(
     ):
         answer = httpx.get(f"{platform.url}{path}", headers=headers, trust_env=False)
         problem(answer, 431, "head_too_large")
+
+
+@pytest.mark.parametrize(("size", "status"), [(30_000, 200), (33_000, 431)])
+def test_a_head_counts_the_same_in_pieces(
+    platform: Platform, tenant: Tenant, size: int, status: int
+) -> None:
+    parts = urlsplit(platform.url)
+    head = (
+        f"GET /v1/imports HTTP/1.1\r\nHost: api\r\nX-Api-Key: {tenant.key}\r\n"
+        f"X-A: {'x' * size}\r\n\r\n"
+    ).encode()
+    with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        for piece in (head[: size - 1000], head[size - 1000 :]):
+            connection.sendall(piece)
+            time.sleep(0.2)
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == status, answer.read()
 
 
 @pytest.mark.parametrize("key", ["limit", "cursor", "x"])
