@@ -335,8 +335,11 @@ class Claims:
         """Writes what the last step found and makes job and number active, in one statement.
 
         Returns whether another job of the organisation waits for the place. None, and nothing was
-        written, if anything stands in the way: ``finish_step`` tells what.
+        written, if anything stands in the way, a step that is left to do for one: ``finish_step``
+        tells what.
         """
+        if claim.step is not PLANS[claim.job.kind][-1]:
+            return None
         job = with_values(claim.job, state=JobState.ACTIVE)
         # What is told to a customer's URL is written with it.
         way = self._engine.begin() if job.notify else self._single.connect()
@@ -360,8 +363,8 @@ class Claims:
     ) -> StepName | None:
         """Writes what the step found and moves the cursor; returns the next step.
 
-        None means that there is nothing more to do forwards: the job is active, and its number is
-        what the last step says, or, if it was cancelled meanwhile, undoing.
+        None means that there is nothing more to do forwards: the job is active or, if it was
+        cancelled meanwhile, undoing. ``number`` is what its number is with the end of this step.
 
         Raises:
             LeaseLost: the claim is no longer the latest; nothing was written.
@@ -385,9 +388,9 @@ class Claims:
             if job.cancel_requested_at is not None:
                 self._moves.start_undo(connection, job, None)
                 return None
+            if number is not None and not activate(connection, job, number):
+                raise LeaseLost
             if following is None:
-                if number is not None and not activate(connection, job, number):
-                    raise LeaseLost
                 self._moves.move(connection, job, JobState.ACTIVE, **CLOSED)
                 return None
             connection.execute(

@@ -439,8 +439,8 @@ class JobRepository:
         number = self._lock_active(connection, job.phone_number_id)
         last = number.job_id or number.import_id
         if last == job.id:
-            # Of the release before, which wrote the number down and then ended the job: it failed
-            # in between. What the number is, is what this job left.
+            # It failed after its number was written down: by the release before, or in a release
+            # with steps after that one. What the number is, is what this job left.
             reset_steps(connection, job.id)
             return
         if job.kind is JobKind.REBIND and number.updated_at > job.created_at:

@@ -39,7 +39,7 @@ class Done:
     output: Mapping[str, Any] = field(default_factory=dict)
     #: The part that goes to the vault.
     secret: Mapping[str, Any] | None = None
-    #: Of the last step: what the number is from the end of this step, and of the job, on.
+    #: What the number is from the end of this step on; of the one step that says so.
     number: NumberFacts | None = None
 
 

@@ -148,12 +148,12 @@ class Guard:
         def work(ctx: Context) -> Next | Held:
             done = step.run(ctx)
             sealed = None if done.secret is None else self._runtime.vault.seal(done.secret)
-            following = then()
+            number = done.number
+            following = then() if number is None else None
             if following is not None:
                 going = self._outlast(lambda: self._go_on(claim, done, sealed, following))
                 if going is not None:
                     return going
-            number = done.number
             if number is not None:
                 awaited = self._outlast(
                     lambda: self._runtime.claims.end(
