@@ -88,7 +88,8 @@ def test_a_retry_that_waits_is_in_no_workers_memory_and_goes_on_in_the_next(rig:
     ended = {}
     for _ in range(5):
         import_id, customer = submit(rig)
-        refusal = {"action": "status", "status": 429, "retry_after": 5}
+        # Longer than it takes a fresh worker on a busy machine to have all of them refused.
+        refusal = {"action": "status", "status": 429, "retry_after": 12}
         rig.fault(import_id=import_id, step="configure_webhooks", write=True, **refusal)
         ended[import_id] = (SUCCEEDS, customer)
     try:
@@ -98,7 +99,7 @@ def test_a_retry_that_waits_is_in_no_workers_memory_and_goes_on_in_the_next(rig:
             assert broker.hlen("unacked") == 0
         one.start()
         # Far less than the broker's visibility timeout, which is a minute.
-        rig.wait(ended, seconds=30)
+        rig.wait(ended, seconds=40)
         assert not (wrong := faults(rig, ended)), wrong
     finally:
         one.stop()
