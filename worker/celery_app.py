@@ -107,13 +107,17 @@ class Turns(kombu.utils.scheduling.round_robin_cycle):
     """In which order a worker looks into its queues, with Redis.
 
     The sweep first: it is one message a second, and whatever it rescues waits for it. Then jobs
-    that had begun, but not twice running; then all others in turns.
+    that had begun, but not twice running, with or without a sweep in between; then all others in
+    turns.
     """
 
     def rotate(self, last_used: str) -> str:
         """Puts the queue that a message has just come from last."""
         super().rotate(last_used)  # type: ignore[no-untyped-call] # kombu is untyped
-        first = (CONTROL_QUEUE, *(() if last_used == RESCUE_QUEUE else (RESCUE_QUEUE,)))
+        # After a sweep whose turn it was before it stands: else the sweep, which looks every
+        # second, would let begun jobs pass all others for as long as threads are free one by one.
+        is_another = last_used not in {CONTROL_QUEUE, RESCUE_QUEUE}
+        first = (CONTROL_QUEUE, *((RESCUE_QUEUE,) if is_another else ()))
         for queue in reversed(first):
             if queue in self.items:
                 self.items.insert(0, self.items.pop(self.items.index(queue)))

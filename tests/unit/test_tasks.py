@@ -123,6 +123,13 @@ def test_begun_jobs_get_every_second_turn_and_all_others_one_after_the_other() -
     assert {*rescued[1::2]} == jobs
     assert take(waiting={*jobs, RESCUE_QUEUE, CONTROL_QUEUE}, count=1) == [CONTROL_QUEUE]
     assert {*take(waiting=jobs, count=3)} == jobs
+    # A sweep before each message makes no difference.
+    rescued = []
+    for _ in range(6):
+        take(waiting={CONTROL_QUEUE}, count=1)
+        rescued += take(waiting={*jobs, RESCUE_QUEUE}, count=1)
+    assert rescued[::2] == [RESCUE_QUEUE] * 3
+    assert {*rescued[1::2]} == jobs
 
 
 def test_no_wait_in_the_broker_reaches_the_visibility_timeout() -> None:
