@@ -20,7 +20,6 @@ import celery
 import celery.app.events
 import celery.worker.request
 import celery.worker.state
-import kombu.asynchronous
 import kombu.exceptions
 import kombu.pools
 import kombu.utils.scheduling
@@ -255,6 +254,8 @@ class Dispatcher(EventDispatcher):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, on_send_buffered: Any = None, **options: Any) -> None:  # noqa: ANN401 -- Celery is untyped
+        #: Has the loop flush its consumer's dispatcher: after a reconnect another one than this.
+        self._flush_soon = on_send_buffered
         self._is_awaited = False
         buffered = None if on_send_buffered is None else self._send_soon
         super().__init__(*args, on_send_buffered=buffered, buffer_limit=_EVENTS_AT_ONCE, **options)
@@ -263,13 +264,14 @@ class Dispatcher(EventDispatcher):  # type: ignore[misc]
         # Of two threads that both see it unset, the second flushes what is left: nothing.
         if not self._is_awaited:
             self._is_awaited = True
-            hub: Any = kombu.asynchronous.get_event_loop()
+            # The consumer's: kombu forgets which one is current when a connection is lost.
+            hub: Any = self._flush_soon.__self__.hub
             # By the loop's own thread: its timer is not for others.
             hub.call_soon(hub.call_later, _EVENTS_SECONDS, self._send_now)
 
     def _send_now(self) -> None:
         self._is_awaited = False
-        self.flush()
+        self._flush_soon()
 
 
 class _Events(celery.app.events.Events):  # type: ignore[misc]
