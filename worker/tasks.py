@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -42,10 +42,10 @@ from worker.db.numbers import Numbers
 from worker.db.places import Places
 from worker.db.records import JobRecord
 from worker.db.repository import JobRepository
-from worker.db.sweeps import Sweeps
+from worker.db.sweeps import NOTHING, Look, Sweeps
 from worker.db.vault import Vault
 from worker.domain.errors import TransientError, TrunklineError
-from worker.domain.job import FORMER_NAMES, JOB_QUEUES, PLANS, JobState, StepName
+from worker.domain.job import FORMER_NAMES, JOB_QUEUES, PLANS, JobQueue, JobState, StepName
 from worker.domain.values import NumberStatus, format_id, parse_id
 from worker.notifications import Courier
 from worker.pipeline import STEPS
@@ -452,38 +452,54 @@ def sweep() -> None:
 
     Safe to repeat: yes, also concurrently; each sweep takes other jobs.
     """
-    runtime, _ = _worker()
+    _worker()
     assert _sweeps is not None, "made with the runtime"
     try:
+        look = _sweeps.look(letters=_COURIERS)
+        if look == NOTHING:
+            return
         lengths = queue_lengths((RESCUE_QUEUE, RELAY_QUEUE, *map(queue_name, JOB_QUEUES)))
-        begun = lengths[RESCUE_QUEUE] + lengths[RELAY_QUEUE]
-        stranded = _sweeps.take_stranded(limit=RESCUE_LIMIT - begun)
-        for job_id, unheeded in stranded.items():
-            _send(format_id("imp", job_id), queue=own_queue() if unheeded else RESCUE_QUEUE)
         waiting = {queue: length for queue in JOB_QUEUES if (length := lengths[queue_name(queue)])}
-        due = _sweeps.take_due(limit=SWEEP_LIMIT, waiting=waiting)
-        due |= _sweeps.take_unpublished(limit=SWEEP_LIMIT, waiting=waiting)
-        if sum(length for queue, length in waiting.items() if queue.backlog) < FEED_LIMIT:
+        if look.is_due or look.is_unpublished:
+            begun = lengths[RESCUE_QUEUE] + lengths[RELAY_QUEUE]
+            _rescue(look, _sweeps, begun=begun, waiting=waiting)
+        in_backlog = sum(length for queue, length in waiting.items() if queue.backlog)
+        if look.is_held and in_backlog < FEED_LIMIT:
             _feed()
-        checks, letters = [], 0
         if sum(waiting.values()) < SHORT_QUEUE:
-            # These can wait until whoever imports has been served.
-            checks = runtime.numbers.take_check_due(
-                limit=_CHECKS_AT_ONCE, lease_seconds=_CHECK_AGAIN_SECONDS
-            )
-            letters = min(runtime.notifications.count_due(), _COURIERS)
+            _ask_for_the_rest(look)
         _sweeps.note()
     except (*DATABASE_ERRORS, OSError) as error:
         _log.warning("sweep skipped", error=type(error).__name__)
-        return
+
+
+def _rescue(look: Look, sweeps: Sweeps, *, begun: int, waiting: Mapping[JobQueue, int]) -> None:
+    """Sends jobs again, beside so many messages of jobs that had begun and those that wait."""
+    stranded: dict[UUID, bool] = {}
+    due: dict[UUID, bool] = {}
+    if look.is_due:
+        stranded = sweeps.take_stranded(limit=RESCUE_LIMIT - begun)
+        # At once: what comes next may fail.
+        for job_id, unheeded in stranded.items():
+            _send(format_id("imp", job_id), queue=own_queue() if unheeded else RESCUE_QUEUE)
+        due = sweeps.take_due(limit=SWEEP_LIMIT, waiting=waiting)
+    if look.is_unpublished:
+        due |= sweeps.take_unpublished(limit=SWEEP_LIMIT, waiting=waiting)
     for job_id, unheeded in due.items():
         # What nobody has heeded this worker takes itself.
         _send(format_id("imp", job_id), queue=own_queue() if unheeded else None)
     if due or stranded:
         _log.info("sweep sent jobs again", jobs=len(due), stranded=len(stranded))
-    for number_id in checks:
-        _ask(check_number, format_id("num", number_id))
-    for _ in range(letters):
+
+
+def _ask_for_the_rest(look: Look) -> None:
+    """Asks for what can wait until whoever imports has been served."""
+    if look.is_check_due:
+        for number_id in _worker()[0].numbers.take_check_due(
+            limit=_CHECKS_AT_ONCE, lease_seconds=_CHECK_AGAIN_SECONDS
+        ):
+            _ask(check_number, format_id("num", number_id))
+    for _ in range(look.letters):
         _ask(deliver_notifications)
 
 

@@ -327,9 +327,13 @@ class Model(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 5), waiting=st.sets(st.sampled_from(JOB_QUEUES)))
     def sweep(self, limit: int, waiting: set[JobQueue]) -> None:
-        for job_id in self.stage.sweeps.take_due(limit=limit, waiting=waiting):
+        look = self.stage.sweeps.look(letters=1)
+        taken = self.stage.sweeps.take_due(limit=limit, waiting=waiting)
+        assert look.is_due or not taken, "a sweep would have passed over these"
+        for job_id in taken:
             self._send(job_id)
-        self._feed(limit=limit)
+        let_go = self._feed(limit=limit)
+        assert look.is_held or not let_go, "a sweep would have passed over these"
 
     @rule(seconds=st.sampled_from([6, 25, 47, 90, 400]))
     def pass_time(self, seconds: float) -> None:
@@ -518,7 +522,7 @@ class Model(RuleBasedStateMachine):
         steps = plan[place::-1] if undo else plan[place:]
         self.messages.append(Message(job_id=job_id, undo=undo, steps=steps))
 
-    def _feed(self, *, limit: int, after: UUID | None = None) -> None:
+    def _feed(self, *, limit: int, after: UUID | None = None) -> list[UUID]:
         settings = self.stage.settings
         before = self._under_way()
         let_go = self.stage.places.take_held(
@@ -532,6 +536,7 @@ class Model(RuleBasedStateMachine):
             assert count <= max(most, before[organization]), f"{organization} has {count} under way"
         for job_id in let_go:
             self._send(job_id)
+        return let_go
 
     def _under_way(self) -> Counter[UUID]:
         query = "SELECT organization_id FROM import_jobs WHERE due_at IS NOT NULL"

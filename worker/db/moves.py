@@ -86,12 +86,6 @@ def is_unheeded(resend_after_seconds: float) -> ColumnElement[bool]:
     return func.coalesce(resent, false())
 
 
-#: Whether somebody should have moved a job on by now. A worker that goes from step to step renews
-#: the lease alone.
-IS_DUE: Final = (ImportJob.due_at <= NOW) & or_(
-    ImportJob.lease_until.is_(None), ImportJob.lease_until <= NOW
-)
-
 #: Whether nothing was sent for a job on purpose: its retry is the sweep's to begin.
 IS_PLANNED: Final = ImportJob.sent_at.is_(None) & ImportJob.next_attempt_at.is_not(None)
 

@@ -195,11 +195,6 @@ class Notifications:
         with self._single.connect() as connection:
             return notifications_of(connection, job_id)
 
-    def count_due(self) -> int:
-        """Returns how many a sender could take now."""
-        with self._single.connect() as connection:
-            return connection.execute(select(func.count()).where(_DUE)).scalar_one()
-
     # What they are signed with
 
     def signing_sealed(self, organization_id: UUID) -> bytes | None:

@@ -91,16 +91,13 @@ _ENDED: Final = text(
       AND {AWAITED.format(organization="ended.organization_id")}
     """  # noqa: S608 -- constants
 )
-_ANY_HELD: Final = text(
-    f"""
-    SELECT coalesce(
-        (SELECT state FROM import_jobs WHERE {_HELD_ALONE}
-         ORDER BY organization_id, (state = 'queued'), id LIMIT 1),
-        (SELECT state FROM import_jobs WHERE {_HELD_IN_BATCH}
-         ORDER BY organization_id, provider, account_ref, id LIMIT 1)
-    )
-    """  # noqa: S608 -- constants
-)
+#: Whether any organisation does.
+ANY_HELD: Final = f"""(coalesce(
+    (SELECT state FROM import_jobs WHERE {_HELD_ALONE}
+     ORDER BY organization_id, (state = 'queued'), id LIMIT 1),
+    (SELECT state FROM import_jobs WHERE {_HELD_IN_BATCH}
+     ORDER BY organization_id, provider, account_ref, id LIMIT 1)
+) IS NOT NULL)"""  # noqa: S608 -- constants
 
 # Which organisations and accounts hold jobs is found by jumping from one to the next in an index:
 # what a feeding costs depends on how many these are, not on how many jobs they hold.
@@ -274,15 +271,14 @@ class Places:
         Safe to repeat: yes, also concurrently; each job goes once.
         """
         asked: dict[str, Any] = {"per_organization": per_organization, "per_account": per_account}
-        # Mostly nobody waits: asked without the round trips of a transaction.
-        with self._single.connect() as connection:
-            if after is None:
-                query, found = _GOING_OF_ALL, connection.execute(_ANY_HELD).scalar()
-            else:
-                found = connection.execute(_ENDED, {"after": after}).scalar()
-                query, asked["organization"] = _GOING_OF_ONE, found
-        if not found:
-            return []
+        query = _GOING_OF_ALL
+        if after is not None:
+            # Mostly nobody waits: asked without the round trips of a transaction.
+            with self._single.connect() as connection:
+                asked["organization"] = connection.execute(_ENDED, {"after": after}).scalar()
+            if asked["organization"] is None:
+                return []
+            query = _GOING_OF_ONE
         with self._engine.begin() as connection:
             lock_feeding(connection)
             chosen = list(connection.execute(query, {**asked, "most": limit}).scalars())

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Engine, Update, func, or_, select, tuple_, update
+from sqlalchemy import Engine, Update, func, or_, select, text, tuple_, update
 from sqlalchemy.orm import aliased
 
 from worker import metrics
 from worker.db.engine import one_statement
 from worker.db.models import ImportJob, Sweep
-from worker.db.moves import IS_DUE, IS_KNOWN, IS_PLANNED, NOW, in_seconds, is_unheeded
+from worker.db.moves import IS_KNOWN, IS_PLANNED, NOW, in_seconds, is_unheeded
+from worker.db.places import ANY_HELD
 from worker.domain.job import JobQueue, JobState
 
 #: A message that was sent is taken within milliseconds by a worker that has a thread free.
@@ -30,6 +32,67 @@ _NEWEST: Final = (
     .subquery("newest")
 )
 _QUEUE: Final = tuple_(ImportJob.provider, ImportJob.backlog)
+#: Whether somebody should have moved a job on by now. A worker that goes from step to step renews
+#: the lease alone. By the time at which the query began, which an index can be searched for.
+_IS_DUE: Final = (ImportJob.due_at <= func.now()) & or_(
+    ImportJob.lease_until.is_(None), ImportJob.lease_until <= func.now()
+)
+#: What there may be for the rest of a sweep, each found by the index that its part of the sweep
+#: reads; a sweep that finds nothing is over with this.
+_LOOK: Final = text(
+    f"""
+    WITH found AS (
+        SELECT
+            EXISTS (
+                SELECT FROM import_jobs
+                WHERE due_at <= now() AND (lease_until IS NULL OR lease_until <= now())
+                ORDER BY due_at LIMIT 1
+            ) AS is_due,
+            EXISTS (
+                SELECT FROM import_jobs
+                WHERE due_at IS NOT NULL AND fence = 0 AND next_attempt_at IS NULL
+                  AND sent_at <= now() - make_interval(secs => :unpublished_seconds)
+                ORDER BY due_at LIMIT 1
+            ) AS is_unpublished,
+            {ANY_HELD} AS is_held,
+            EXISTS (
+                SELECT FROM phone_numbers WHERE status = 'active' AND check_due_at <= now()
+                ORDER BY check_due_at LIMIT 1
+            ) AS is_check_due,
+            (
+                SELECT count(*) FROM (
+                    SELECT FROM notifications WHERE state = 'pending' AND due_at <= now()
+                    ORDER BY due_at LIMIT :letters
+                ) AS due
+            ) AS letters
+    ), noted AS (
+        UPDATE sweeps SET swept_at = clock_timestamp() FROM found
+        WHERE NOT (is_due OR is_unpublished OR is_held OR is_check_due) AND letters = 0
+    )
+    SELECT is_due, is_unpublished, is_held, is_check_due, letters FROM found
+    """  # noqa: S608 -- constants
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a sweep may find; what is False it will not."""
+
+    #: A job that somebody should have moved on by now.
+    is_due: bool
+    #: A job that was sent a while ago and that nobody has begun.
+    is_unpublished: bool
+    #: A job that waits for a place.
+    is_held: bool
+    #: A number whose check is due.
+    is_check_due: bool
+    #: Notifications that are due, counted up to some number.
+    letters: int
+
+
+NOTHING: Final = Look(
+    is_due=False, is_unpublished=False, is_held=False, is_check_due=False, letters=0
+)
 
 
 class Sweeps:
@@ -39,6 +102,15 @@ class Sweeps:
         self._engine = engine
         self._single = one_statement(engine)
         self._resend_after = resend_after_seconds
+
+    def look(self, *, letters: int) -> Look:
+        """Returns what there is to do, in one statement; if nothing, the sweep is noted.
+
+        ``letters`` is up to how many notifications are counted.
+        """
+        asked = {"unpublished_seconds": UNPUBLISHED_SECONDS, "letters": letters}
+        with self._single.connect() as connection:
+            return Look(**connection.execute(_LOOK, asked).mappings().one())
 
     def take_stranded(self, *, limit: int) -> dict[UUID, bool]:
         """Takes begun jobs that nobody works on: their worker died, or their message is lost.
@@ -55,7 +127,7 @@ class Sweeps:
                 is_unheeded(self._resend_after).label("unheeded"),
                 IS_PLANNED.label("planned"),
             )
-            .where(IS_DUE, *IS_KNOWN)
+            .where(_IS_DUE, *IS_KNOWN)
             .order_by(ImportJob.due_at)
             .with_for_update(skip_locked=True)
         )
@@ -101,7 +173,7 @@ class Sweeps:
                 IS_PLANNED.label("planned"),
             )
             .outerjoin(_NEWEST, overtaking)
-            .where(IS_DUE, lost, *IS_KNOWN)
+            .where(_IS_DUE, lost, *IS_KNOWN)
             .order_by(ImportJob.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True, of=ImportJob)
@@ -152,7 +224,7 @@ class Sweeps:
 
     def note(self) -> None:
         """Writes down that a sweep has run."""
-        with self._engine.begin() as connection:
+        with self._single.connect() as connection:
             connection.execute(update(Sweep).values(swept_at=NOW))
 
     def age_seconds(self) -> float:

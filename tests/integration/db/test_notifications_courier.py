@@ -379,7 +379,7 @@ def test_a_courier_stops_when_its_time_is_up(post: Post) -> None:
 
     post.receiver.script = slowly
     assert post.courier().deliver_due(0.1) == 1
-    assert post.store.count_due() == 2
+    assert post.bench.sweeps.look(letters=9).letters == 2
 
 
 def test_a_job_without_a_url_tells_nobody(post: Post) -> None:

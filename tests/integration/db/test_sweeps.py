@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Final
 from uuid import UUID
 
+import pytest
+from sqlalchemy import event
+
 from tests.integration.db.conftest import Bench
+from worker.db.repository import JobRepository
+from worker.db.sweeps import NOTHING
 from worker.domain.errors import ProviderUnavailable
 from worker.domain.job import JOB_QUEUES, JobQueue, StepName
 
@@ -91,3 +99,95 @@ def test_a_sweep_leaves_its_time(bench: Bench) -> None:
     assert 40 <= bench.sweeps.age_seconds() < 100
     bench.sweeps.note()
     assert bench.sweeps.age_seconds() < 30
+
+
+def unpublished(bench: Bench) -> None:
+    bench.submit()
+    bench.sql("UPDATE import_jobs SET sent_at = sent_at - interval '1 s'")
+
+
+def dead(bench: Bench) -> None:
+    job_id = bench.submit()
+    bench.begin(job_id, FIRST)
+    bench.expire_lease(job_id)
+
+
+def to_be_retried(bench: Bench) -> None:
+    claim = bench.begin(bench.submit(), FIRST)
+    bench.claims.retry_later(claim, ProviderUnavailable(), delay=0, by_sweep=True, settle=None)
+
+
+def held(bench: Bench) -> None:
+    jobs = JobRepository(bench.engine, resend_after_seconds=2, organization_concurrency=0)
+    assert jobs.submit(bench.new_job(), None)
+
+
+def held_in_batch(bench: Bench) -> None:
+    held(bench)
+    bench.sql(
+        "WITH new AS ("
+        "  INSERT INTO batches (id, organization_id, sealed)"
+        "  SELECT gen_random_uuid(), organization_id, sealed FROM import_jobs RETURNING id"
+        ") UPDATE import_jobs SET batch_id = new.id FROM new"
+    )
+
+
+def to_be_checked(bench: Bench) -> None:
+    bench.activate()
+    bench.sql("UPDATE phone_numbers SET check_due_at = now()")
+
+
+def to_be_told(bench: Bench) -> None:
+    bench.finish(bench.run_to(bench.submit(notify=True), [*StepName][-1]))
+
+
+#: What there is to do → what a look says of it.
+CAUSES: Final[dict[Callable[[Bench], None], dict[str, bool | int]]] = {
+    unpublished: {"is_unpublished": True},
+    dead: {"is_due": True},
+    to_be_retried: {"is_due": True},
+    held: {"is_held": True},
+    held_in_batch: {"is_held": True},
+    to_be_checked: {"is_check_due": True},
+    to_be_told: {"letters": 1},
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.__name__)
+def test_a_look_sees_what_there_is_to_do_and_notes_no_sweep(
+    bench: Bench, cause: Callable[[Bench], None]
+) -> None:
+    bench.sql("UPDATE sweeps SET swept_at = now() - interval '1 h'")
+    cause(bench)
+    look = bench.sweeps.look(letters=3)
+    assert asdict(look) == asdict(NOTHING) | CAUSES[cause]
+    assert bench.sweeps.age_seconds() > 3599
+    bench.sweeps.note()
+    assert bench.sweeps.age_seconds() < 60
+
+
+def test_a_sweep_that_finds_nothing_is_one_statement_and_is_noted(bench: Bench) -> None:
+    bench.sql("UPDATE sweeps SET swept_at = now() - interval '1 h'")
+    bench.activate("+14155550301")
+    claim = bench.begin(bench.submit(), FIRST)
+    bench.sql("UPDATE import_jobs SET due_at = now() - interval '1 s' WHERE due_at IS NOT NULL")
+    bench.claims.heartbeat([(claim.job.id, claim.fence)], lease_seconds=30)
+    sent: list[str] = []
+    event.listen(
+        bench.engine,
+        "before_cursor_execute",
+        lambda _c, _cursor, statement, *_: sent.append(statement),
+    )
+    assert bench.sweeps.look(letters=3) == NOTHING
+    assert len(sent) == 1
+    assert bench.sweeps.age_seconds() < 60
+
+
+def test_letters_are_counted_up_to_a_number(bench: Bench) -> None:
+    to_be_told(bench)
+    bench.sql("""INSERT INTO notifications (id, organization_id, job_id, secrets_of, type, payload,
+        state, attempts, due_at, created_at) SELECT gen_random_uuid(), organization_id, job_id,
+        secrets_of, type, payload, state, attempts, due_at, created_at
+        FROM notifications, generate_series(1, 5)""")
+    assert bench.sweeps.look(letters=9).letters == 6
+    assert bench.sweeps.look(letters=3).letters == 3
