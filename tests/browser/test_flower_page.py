@@ -15,6 +15,7 @@ from worker.domain.job import StepName
 
 SIP_PASSWORD: Final = "planted-sip-password"
 PIN: Final = "8675309"
+_ENDED: Final = {"SUCCESS", "FAILURE"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,16 @@ def secret_customer(rig: Rig, *, owns: bool = True) -> Customer:
 def finished(rig: Rig, customer: Customer, status: str) -> str:
     import_id: str = rig.submit(customer)["id"]
     assert rig.wait([import_id])[import_id]["status"] == status
+    # Events come together, a tenth of a second late.
+    eventually(lambda: _ended_in_flower(rig, import_id))
     return import_id
+
+
+def _ended_in_flower(rig: Rig, import_id: str) -> bool:
+    login = (rig.stack.flower_user, rig.stack.flower_password)
+    with httpx.Client(base_url=rig.stack.flower_url, auth=login, trust_env=False) as flower:
+        tasks = flower.get("/api/tasks", params={"search": f"args:{import_id}"}).json().values()
+    return bool(tasks) and all(task["state"] in _ENDED for task in tasks)
 
 
 @pytest.fixture

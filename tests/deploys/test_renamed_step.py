@@ -70,7 +70,7 @@ def _under_load(rig: Rig, change: Callable[[], None]) -> None:
             while not done.is_set():
                 import_id, customer = submit(rig)
                 ended[import_id] = (SUCCEEDS, customer)
-                done.wait(0.5)
+                done.wait(0.2)
 
         load = threading.Thread(target=submit_more)
         load.start()
