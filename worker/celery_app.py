@@ -89,6 +89,8 @@ REDIS_OPTIONS: Final[Mapping[str, Any]] = {
     # retry policy.
     "max_retries": 0,
     "queue_order_strategy": "worker.celery_app:Turns",
+    # No message has a priority. kombu would look into four lists for each queue, each time.
+    "priority_steps": [0],
 }
 RABBIT_OPTIONS: Final[Mapping[str, Any]] = {
     # A message counts as sent when the queue has it: without, a restart of RabbitMQ takes what was
@@ -179,7 +181,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "timezone": "UTC",
         # No file that a second beat could corrupt: the schedule is this one line.
-        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_scheduler": "worker.beat:Scheduler",
         "beat_max_loop_interval": 1.0,
         "beat_schedule": {
             "sweep": {
