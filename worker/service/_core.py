@@ -192,6 +192,12 @@ class Part:
         return None if text is None else self.find_user(caller, text)
 
     def _owned_credential(self, caller: Caller, text: str) -> CredentialRecord:
+        named = parse_reference("cred", text).own_id
+        if named is not None:
+            # Mostly: the caller's own, by our id, is what its text means before anything else.
+            record = self._directory.get_credential(named)
+            if record is not None and record.organization_id == caller.organization_id:
+                return record
         record = self._directory.get_credential(self.find_credential(caller, text))
         if record is None:
             raise CredentialNotFound
